@@ -1,0 +1,1 @@
+"""Free huge uncommitted translogs of CrateDB replicas without leaving a table unprotected."""
