@@ -27,10 +27,10 @@ def wait_ladder(steps_s: Sequence[float], limit_s: float) -> Iterator[float]:
 def exponential(
     attempts: int, first_s: float, cap_s: float, jitter: Callable[[], float]
 ) -> Iterator[float]:
-    """Yield the `attempts - 1` pauses between attempts: doubled each time, capped, spread by jitter.
+    """Yield the `attempts - 1` pauses between attempts: doubled, capped and spread out.
 
     `jitter` returns a number in [0, 1); a pause lies between half its nominal length and all of it,
-    so that many callers cut off at one moment do not return at one moment.
+    so that callers cut off at one moment do not all return at one moment.
     """
     for attempt in range(attempts - 1):
         nominal = min(cap_s, first_s * 2**attempt)

@@ -1,0 +1,1 @@
+"""Thin steps: observe, ask the core, act, write down, report."""

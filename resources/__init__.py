@@ -1,0 +1,1 @@
+"""Clients of the systems looked after, every SQL statement, and the state store."""

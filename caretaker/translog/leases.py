@@ -62,7 +62,9 @@ def read_leases(now: TableObservation | None) -> LeaseReading:
         missing = wanted - len(primaries)
         return reading(LeaseVerdict.PRIMARY_LOST, f"{missing} of {wanted} primaries not visible")
     if len(now.copies) > wanted:
-        return reading(LeaseVerdict.WAITING, f"{len(now.copies) - wanted} more copies than primaries")
+        return reading(
+            LeaseVerdict.WAITING, f"{len(now.copies) - wanted} more copies than primaries"
+        )
     if not all(primary.started and primary.relocating_node is None for primary in primaries):
         return reading(LeaseVerdict.WAITING, "a primary is starting or relocating")
     if not all(_holds_only_its_own(primary) for primary in primaries):

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from caretaker.translog.model import ResetState, Target
+    from caretaker.translog.model import ResetState, ResetTicket, Target
 
 
 class ResetOutcome(StrEnum):
@@ -113,3 +113,14 @@ def exit_code(results: Iterable[ResetResult]) -> int:
     if len(failed) == len(attempted):
         return 2
     return 3
+
+
+def outcome_of(ticket: ResetTicket) -> ResetOutcome:
+    """Return how a reset ended whose table has its original replicas back."""
+    if ticket.leases_verdict == "clear":
+        return ResetOutcome.COMPLETED
+    if ticket.leases_verdict == "timed_out":
+        return ResetOutcome.LEASES_TIMED_OUT
+    if ticket.leases_verdict == "primary_lost":
+        return ResetOutcome.PRIMARY_LOST
+    return ResetOutcome.FAILED_RESTORED

@@ -1,0 +1,75 @@
+"""Keeps a promise alive while a step works, and notices when nobody waits for it any more."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from caretaker.errors import CaretakerError, FencedError
+from caretaker.ownership import HEARTBEAT_EVERY_S
+from resources.clock import Clock
+from resources.state_store import StateStore
+
+#: The longest nap between two looks around: a termination, an orphaned step or a lost ticket is
+#: noticed within it.
+NAP_S = 1.0
+
+
+class OrphanedError(CaretakerError):
+    """The process that would have told us to stop is gone."""
+
+
+@dataclass
+class Guard:
+    """Sleeps for a step, and looks around while it does."""
+
+    clock: Clock
+    parent_pid: int
+    heart_stopped: threading.Event
+
+    def pause(self, seconds: float) -> None:
+        """Sleep, in naps; raise OrphanedError once the parent is gone."""
+        deadline = self.clock.monotonic() + seconds
+        while (rest := deadline - self.clock.monotonic()) > 0:
+            self.look_around()
+            self.clock.sleep(min(NAP_S, rest))
+        self.look_around()
+
+    def look_around(self) -> None:
+        """Raise OrphanedError when the parent process has died.
+
+        Killing a run's worker with -9 leaves the step's own process alive under the multiprocess
+        executor (dagster.md, trap 2), and nobody can signal it any more.
+        """
+        if os.getppid() != self.parent_pid:
+            raise OrphanedError(f"the parent process {self.parent_pid} died", target="run")
+
+
+@contextmanager
+def heartbeat(store: StateStore, run_id: str, clock: Clock) -> Iterator[Guard]:
+    """Beat for every open ticket and lock of the run, every 5 s, while the block runs.
+
+    A beat that fails is tried again with the next one: a store that is away for a moment must not
+    stop a restore, and one that is away for long makes the ticket look dead, which it may be.
+    """
+    stop = threading.Event()
+
+    def beat() -> None:
+        while not stop.wait(HEARTBEAT_EVERY_S):
+            try:
+                store.beat(run_id)
+            except FencedError:
+                return
+            except CaretakerError:
+                continue
+
+    thread = threading.Thread(target=beat, name="caretaker-heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield Guard(clock=clock, parent_pid=os.getppid(), heart_stopped=stop)
+    finally:
+        stop.set()
+        thread.join(timeout=HEARTBEAT_EVERY_S)

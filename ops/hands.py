@@ -1,0 +1,124 @@
+"""What a step works with: reads that are tried again, and changes that are sent once, fenced."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from caretaker.backoff import wait_ladder
+from caretaker.errors import (
+    CaretakerError,
+    RefusedError,
+    TransientError,
+    UnknownResultError,
+)
+from caretaker.translog.model import Owner, ResetTicket, TableObservation, Target
+from ops.events import Event
+from ops.guard import Guard
+from resources.clock import Clock
+from resources.cratedb import CrateDBClient
+from resources.sql.cratedb import Statement
+from resources.state_store import StateStore
+
+#: "Idempotent SQL 3 times, 5 s apart": reads, and changes that provably were never executed.
+SQL_ATTEMPTS = 3
+SQL_PAUSE_S = 5.0
+
+#: How long a read-back may lag behind an acknowledged ALTER.
+READ_BACK_S = 5.0
+
+#: Pauses between looks at something that takes moments: read-backs, recovering copies.
+QUICK_LOOKS_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+
+_RESULTS = {
+    TransientError: "not_executed",
+    UnknownResultError: "unknown",
+    RefusedError: "refused",
+}
+
+T = TypeVar("T")
+
+
+@dataclass
+class Hands:
+    """The clients, the clock and the voice of one step."""
+
+    crate: CrateDBClient
+    store: StateStore
+    clock: Clock
+    guard: Guard
+    owner: Owner
+    emit: Callable[[Event], None]
+
+    def say(
+        self, target: Target | None, name: str, *, level: int = logging.INFO, **fields: Any
+    ) -> None:
+        """Emit an event of this run about a target."""
+        self.emit(Event(name, target, {"run_id": self.owner.run_id, **fields}, level))
+
+    def reading(self, read: Callable[[], T]) -> T | CaretakerError:
+        """Read, three times if it must be, and return what came or why nothing did."""
+        error: CaretakerError = TransientError("not tried")
+        for attempt in range(SQL_ATTEMPTS):
+            if attempt:
+                self.guard.pause(SQL_PAUSE_S)
+            try:
+                return read()
+            except TransientError as failure:
+                error = failure
+            except CaretakerError as failure:
+                return failure
+        return error
+
+    def observe(self, target: Target) -> TableObservation | None:
+        """Return the table as it is, None where the catalog does not show it; raise what persists."""
+        now = self.reading(lambda: self.crate.observe(target))
+        if isinstance(now, CaretakerError):
+            raise now
+        return now
+
+    def look(self, target: Target) -> TableObservation:
+        """Return the table as it is; a table that is not there is refused."""
+        now = self.observe(target)
+        if now is None:
+            raise RefusedError(f"{target} is no longer in the catalog", target=target)
+        return now
+
+    def reads_back(self, target: Target, replicas: str) -> bool:
+        """Whether the catalog shows this `number_of_replicas` within a moment."""
+        for pause in (*wait_ladder(QUICK_LOOKS_S, READ_BACK_S), 0.0):
+            now = self.observe(target)
+            if now is not None and now.number_of_replicas == replicas:
+                return True
+            self.guard.pause(pause)
+        return False
+
+    def send(self, ticket: ResetTicket, statement: Statement) -> None:
+        """Send a change once: fenced, audited before it leaves and again when it came back."""
+        entry = self.store.begin_statement(ticket, statement.rendered)
+        started = self.clock.monotonic()
+        result, error = "unknown", None
+        try:
+            self.crate.change(statement)
+            result = "ok"
+        except CaretakerError as failure:
+            result, error = _RESULTS.get(type(failure), "failed"), str(failure)
+            raise
+        finally:
+            elapsed = round((self.clock.monotonic() - started) * 1000)
+            self.say(ticket.target, "sql", sql=statement.rendered, elapsed_ms=elapsed, error=error)
+            self.store.end_statement(entry, result, error)
+
+    def send_retrying(self, ticket: ResetTicket, statement: Statement) -> None:
+        """Send a change; again only where it provably was never executed."""
+        for attempt in range(SQL_ATTEMPTS):
+            try:
+                self.send(ticket, statement)
+            except TransientError:
+                if attempt == SQL_ATTEMPTS - 1:
+                    raise
+                self.guard.pause(SQL_PAUSE_S)
+            else:
+                return

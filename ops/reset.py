@@ -1,0 +1,321 @@
+"""One table's reset, step by step: observe, ask the core, act, write down.
+
+No Dagster here: `ops/translog.py` calls one method a step, a test may call them in a loop. From the
+first ticket on nothing is raised but an interruption; failure is data until the run concludes,
+because a raised failure would make Dagster skip the restore.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from caretaker.backoff import wait_ladder
+from caretaker.errors import (
+    CaretakerError,
+    FencedError,
+    NotRestoredError,
+    RefusedError,
+    TransientError,
+    UnknownResultError,
+)
+from caretaker.translog.detect import examine, selected
+from caretaker.translog.model import Remedy, ResetState, TableObservation
+from caretaker.translog.outcome import ResetOutcome, outcome_of
+from caretaker.translog.plan import (
+    AwaitReplicas,
+    Flush,
+    SetReplicas,
+    changed_underneath,
+    plan_drain,
+    plan_verify,
+    replicas_are_back,
+    unsettled,
+    worst_replica_bytes,
+)
+from ops.hands import QUICK_LOOKS_S, Hands
+from ops.lease_watch import watch_leases
+from ops.logbook import Journey, Logbook
+from ops.preflight import why_not_to_begin
+from ops.restoring import not_restored, restore_until_read_back
+from resources.sql.cratedb import flush, set_replicas
+
+#: Seconds that a flush is given to show in the statistics.
+FLUSH_SHOWS_S = 5.0
+
+#: Seconds between looks while an unanswered ALTER may still land.
+SETTLE_LOOK_S = 2.0
+
+
+class Reset:
+    """Carries one journey a step further, and puts back what it changed if it is stopped."""
+
+    def __init__(self, hands: Hands, journey: Journey) -> None:
+        self._hands = hands
+        self._log = Logbook(hands, journey)
+        self._target = journey.target
+        self._policy = journey.policy
+
+    # The steps, in their order. Each returns the journey, a step further or over.
+
+    def remember(self) -> Journey:
+        """Check the cluster again, look at the table again, and write the ticket."""
+        with self._stopping_cleanly():
+            self._wait_for_siblings()
+            cluster_id = self._log.journey.cluster_id
+            reasons = why_not_to_begin(self._hands, cluster_id, self._policy)
+            if reasons:
+                reason = "; ".join(reasons)
+                self._log.tell("preflight_refused", level=logging.WARNING, reason=reason)
+                self._log.leave(f"not attempted: {reason}", left_undone=True)
+            else:
+                self._remember_as_it_is_now()
+        return self._log.journey
+
+    def drain(self) -> Journey:
+        """Take the replicas away, see that they are gone, and ask for the leases to be synced."""
+        if not self._log.over:
+            with self._stopping_cleanly():
+                if self._policy.remedy is Remedy.FLUSH_FIRST and self._flush_cures():
+                    self._log.close(ResetOutcome.COMPLETED, "a flush was enough")
+                else:
+                    self._drain()
+        return self._log.journey
+
+    def await_leases(self) -> Journey:
+        """Wait until the primaries forgot the copies, or until waiting is pointless or too long."""
+        waiting = not self._log.over and self._log.ticket.zero_confirmed
+        if waiting and not self._log.ticket.leases_verdict:
+            with self._stopping_cleanly():
+                watched = watch_leases(self._hands, self._log.ticket, self._policy)
+                self._log.advance(
+                    leases_verdict=watched.verdict,
+                    reason=watched.reason,
+                    lease_wait_s=watched.waited_s,
+                )
+        return self._log.journey
+
+    def restore(self) -> Journey:
+        """Give the table back the exact text it had."""
+        if not self._log.over:
+            with self._stopping_cleanly():
+                self._put_back()
+        return self._log.journey
+
+    def verify(self) -> Journey:
+        """See the replicas come back, and close the ticket."""
+        if not self._log.over:
+            with self._stopping_cleanly():
+                now = self._settled()
+                if now is not None:
+                    self._conclude(now)
+        return self._log.journey
+
+    # Remembering.
+
+    def _wait_for_siblings(self) -> None:
+        """Wait while another partition of the same table is under way in this run.
+
+        The wait cannot block for good: its sibling's later steps have a higher priority, so they
+        run before any further table begins.
+        """
+        policy = self._policy
+        limit = policy.max_wait_s + policy.restore_timeout_s + policy.verify_timeout_s
+        for pause in wait_ladder((0.5, 1.0, 2.0), limit):
+            if not any(
+                ticket.target.table == self._target.table
+                and ticket.owner.run_id == self._hands.owner.run_id
+                and ticket.state is not ResetState.FAILED
+                for ticket in self._hands.store.open_tickets(self._log.journey.cluster_id)
+            ):
+                return
+            self._hands.guard.pause(pause)
+
+    def _remember_as_it_is_now(self) -> None:
+        now = self._hands.observe(self._target)
+        finding = examine(now) if now is not None else None
+        if now is None or finding is None or not selected(finding, self._policy):
+            self._log.leave("it is no longer above the threshold")
+        elif now.number_of_replicas in {None, "0"}:
+            self._log.leave("it has no replicas to reset")
+        else:
+            self._log.open(finding)
+
+    # Draining.
+
+    def _drain(self) -> None:
+        now = self._hands.look(self._target)
+        for action in plan_drain(now, self._log.ticket, nudge=self._policy.nudge):
+            if isinstance(action, SetReplicas) and not self._take_away(action):
+                return
+            if isinstance(action, Flush):
+                self._flush(action)
+
+    def _take_away(self, action: SetReplicas) -> bool:
+        """Send the SET to 0 and read it back; whether the table is seen at 0."""
+        self._log.move_to(
+            ResetState.SETTING_REPLICAS_ZERO, zero_sent=True, zeroed_at=self._hands.clock.now()
+        )
+        acknowledged = False
+        reason = "CrateDB acknowledged 0 replicas, and shows others"
+        try:
+            statement = set_replicas(action.target, action.replicas)
+            self._hands.send_retrying(self._log.ticket, statement)
+            acknowledged = True
+        except (RefusedError, TransientError) as error:
+            # CrateDB said no, or never heard of it: nothing landed and nothing will.
+            self._log.advance(zero_sent=False, zeroed_at=None, reason=str(error))
+            refused = isinstance(error, RefusedError)
+            outcome = ResetOutcome.REFUSED if refused else ResetOutcome.FAILED_RESTORED
+            self._log.close(outcome, str(error))
+            return False
+        except UnknownResultError as error:
+            reason = str(error)
+        if not self._hands.reads_back(self._target, "0"):
+            self._log.advance(zero_acknowledged=acknowledged, reason=reason)
+            return False
+        self._log.move_to(
+            ResetState.MONITORING_LEASES, zero_acknowledged=acknowledged, zero_confirmed=True
+        )
+        return True
+
+    def _flush(self, action: Flush) -> bool:
+        """Flush and sync leases; where that is refused or too old a server, note it and go on."""
+        try:
+            self._hands.send(self._log.ticket, flush(action.target))
+        except FencedError:
+            raise
+        except CaretakerError as error:
+            self._log.tell("note", level=logging.WARNING, reason=f"no flush: {error}")
+            return False
+        return True
+
+    def _flush_cures(self) -> bool:
+        """Flush every copy and see whether that was enough; no replica is given up for it."""
+        if not self._flush(Flush(self._target)):
+            return False
+        for pause in (*wait_ladder(QUICK_LOOKS_S, FLUSH_SHOWS_S), 0.0):
+            finding = examine(self._hands.look(self._target))
+            if finding is None or not selected(finding, self._policy):
+                return True
+            self._hands.guard.pause(pause)
+        return False
+
+    # Restoring and verifying.
+
+    def _put_back(self) -> None:
+        """Restore until a read-back shows the original, or call for a human."""
+        if not self._log.touched:
+            return
+        self._log.move_to(ResetState.RESTORING_REPLICAS)
+        try:
+            restore_until_read_back(self._hands, self._log.ticket, self._policy.restore_timeout_s)
+        except NotRestoredError as error:
+            self._log.call_for_help(error)
+            return
+        self._log.move_to(ResetState.VERIFYING, restored_at=self._hands.clock.now())
+
+    def _settled(self) -> TableObservation | None:
+        """Return the table as it is, after watching it where a SET to 0 may still land.
+
+        None where a late landing could not be undone, and a human was called.
+        """
+        now = self._hands.look(self._target)
+        if not unsettled(self._log.ticket) or changed_underneath(now, self._log.ticket):
+            return now
+        settle_s = self._policy.settle_s
+        reason = f"watching for {settle_s:g} s: an ALTER without an answer may still land"
+        self._log.tell("note", reason=reason)
+        deadline = self._hands.clock.monotonic() + settle_s
+        while (rest := deadline - self._hands.clock.monotonic()) > 0:
+            self._hands.guard.pause(min(SETTLE_LOOK_S, rest))
+            now = self._hands.look(self._target)
+            if now.number_of_replicas == "0":
+                self._log.tell("note", level=logging.WARNING, reason="the ALTER landed late")
+                self._put_back()
+                if self._log.over:
+                    return None
+                deadline = self._hands.clock.monotonic() + settle_s
+        return now
+
+    def _conclude(self, now: TableObservation, *, failure: str = "") -> None:
+        ticket = self._log.ticket
+        if changed_underneath(now, ticket):
+            reason = f"somebody set number_of_replicas to {now.number_of_replicas!r}"
+            self._log.close(ResetOutcome.CHANGED_UNDERNEATH, reason)
+        elif failure:
+            self._log.close(ResetOutcome.FAILED_RESTORED, failure)
+        else:
+            degraded = self._degraded(now)
+            self._log.close(outcome_of(ticket), ticket.reason, degraded=degraded)
+
+    def _degraded(self, now: TableObservation) -> bool:
+        """Wait for started and small replicas; whether they did not come in time."""
+        if not any(isinstance(a, AwaitReplicas) for a in plan_verify(now, self._log.ticket)):
+            return False
+        lost = self._log.ticket.leases_verdict == "primary_lost"
+        limit = 0.0 if lost else self._policy.verify_timeout_s
+        for pause in (*wait_ladder(QUICK_LOOKS_S, limit), None):
+            seen = self._hands.reading(lambda: self._hands.crate.observe(self._target))
+            if (
+                isinstance(seen, TableObservation)
+                and replicas_are_back(seen)
+                and worst_replica_bytes(seen) <= self._log.ticket.threshold_bytes
+            ):
+                return False
+            if pause is not None:
+                self._hands.guard.pause(pause)
+        return True
+
+    # Being stopped.
+
+    @contextmanager
+    def _stopping_cleanly(self) -> Iterator[None]:
+        """Turn what goes wrong inside a step into data, and put the table back if we are stopped.
+
+        BaseException, because Dagster's interruption (a termination in the UI, SIGTERM, Ctrl-C)
+        is one; it goes on after the table is back.
+        """
+        try:
+            yield
+        except FencedError as error:
+            self._log.yield_to_new_owner(error)
+        except CaretakerError as error:
+            self._give_up(str(error), None)
+        except Exception as error:  # noqa: BLE001 - a step reports, it never raises past a ticket
+            self._give_up(f"{type(error).__name__}: {error}", error)
+        except BaseException:
+            self._give_up("the run was stopped", None, watch=False)
+            raise
+
+    def _give_up(self, reason: str, unexpected: Exception | None, *, watch: bool = True) -> None:
+        """Put back what was changed, if anything was, and end with the reason."""
+        if self._log.over:
+            return
+        self._log.tell("note", level=logging.ERROR, reason=reason, exc_info=unexpected)
+        if self._log.journey.ticket is None:
+            self._log.leave(reason, left_undone=True)
+            return
+        if not self._log.touched:
+            self._log.leave_untouched(reason)
+            return
+        try:
+            self._put_back_after(reason, watch=watch)
+        except FencedError as error:
+            self._log.yield_to_new_owner(error)
+        except CaretakerError as error:
+            self._log.call_for_help(not_restored(self._log.ticket, error))
+
+    def _put_back_after(self, reason: str, *, watch: bool) -> None:
+        self._put_back()
+        if self._log.over:
+            return
+        self._log.tell("note", reason=f"Rollback successful for {self._target}")
+        if unsettled(self._log.ticket) and not watch:
+            # Being stopped leaves no minute to watch it; the ticket stays open, and whoever picks
+            # it up watches.
+            return
+        now = self._settled()
+        if now is not None:
+            self._conclude(now, failure=reason)

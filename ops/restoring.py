@@ -1,0 +1,94 @@
+"""Give a table back the text it had, for as long as it takes or a human is called."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from caretaker.backoff import exponential
+from caretaker.errors import CaretakerError, FencedError, NotRestoredError, RefusedError
+from caretaker.translog.model import ResetTicket, TableObservation
+from caretaker.translog.plan import SetReplicas, plan_restore
+from ops.guard import OrphanedError
+from ops.hands import Hands
+from resources.sql.cratedb import Statement, set_replicas
+
+#: Pauses between restores that failed: doubled from here to the cap until the time-out.
+FIRST_PAUSE_S = 0.5
+PAUSE_CAP_S = 15.0
+
+#: Codes that say "it is not there, or not yours": trying again within the run cannot help.
+GONE_OR_FORBIDDEN = frozenset({4010, 4011, 4041, 4045, 4046})
+
+
+def remedy_for(ticket: ResetTicket) -> Statement:
+    """Return the statement that honours the ticket, for us to send or a person to paste."""
+    return set_replicas(ticket.target, ticket.original_replicas)
+
+
+def not_restored(ticket: ResetTicket, why: object) -> NotRestoredError:
+    """Return the error that calls for a human, with the statement to paste."""
+    return NotRestoredError(
+        f"Failed to rollback {ticket.target}: {why}",
+        target=ticket.target,
+        remedy=remedy_for(ticket).rendered,
+    )
+
+
+def restore_until_read_back(hands: Hands, ticket: ResetTicket, timeout_s: float) -> None:
+    """Send the original until a read-back shows that nothing is owed any more.
+
+    Tries across reconnects and refusals with back-off for `timeout_s`; what CrateDB says is gone
+    or forbidden ends it at once. Raises NotRestoredError; FencedError passes.
+    """
+    deadline = hands.clock.monotonic() + timeout_s
+    pauses = exponential(1_000_000, FIRST_PAUSE_S, PAUSE_CAP_S, jitter=lambda: 1.0)
+    while True:
+        error, ticket = _try_once(hands, ticket)
+        if error is None:
+            return
+        rest = deadline - hands.clock.monotonic()
+        final = isinstance(error, RefusedError) and error.code in GONE_OR_FORBIDDEN
+        if final or rest <= 0:
+            raise not_restored(ticket, error) from error
+        _patiently(hands, min(next(pauses), rest))
+
+
+def _try_once(hands: Hands, ticket: ResetTicket) -> tuple[CaretakerError | None, ResetTicket]:
+    """Look, send what is owed, look again; return what is in the way, None where nothing is."""
+    try:
+        statement = _owed(hands.observe(ticket.target), ticket)
+        if statement is None:
+            return None, ticket
+        hands.send(ticket, statement)
+        # An acknowledged restore is what an unanswered SET to 0 was waiting for.
+        ticket = replace(ticket, zero_acknowledged=True)
+        if _owed(hands.observe(ticket.target), ticket) is None:
+            return None, ticket
+        if hands.reads_back(ticket.target, ticket.original_replicas):
+            return None, ticket
+    except FencedError:
+        raise
+    except CaretakerError as error:
+        return error, ticket
+    return CaretakerError("CrateDB acknowledged the restore, and shows another value"), ticket
+
+
+def _owed(now: TableObservation | None, ticket: ResetTicket) -> Statement | None:
+    if not ticket.zero_sent:
+        return None
+    if now is None:
+        # The catalog does not show the table: dropped, or hidden by a lost privilege. Only the
+        # attempt can tell, and where it is truly gone the attempt is refused.
+        return remedy_for(ticket)
+    for action in plan_restore(now, ticket):
+        if isinstance(action, SetReplicas):
+            return set_replicas(action.target, action.replicas)
+    return None
+
+
+def _patiently(hands: Hands, seconds: float) -> None:
+    """Pause on the way to a restore; an orphan goes on restoring as long as it may."""
+    try:
+        hands.guard.pause(seconds)
+    except OrphanedError:
+        hands.clock.sleep(min(seconds, 1.0))

@@ -1,0 +1,255 @@
+"""The CrateDB client: observe, change once, and know which cluster it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from caretaker.errors import InvalidSettingError, RefusedError, TransientError
+from caretaker.translog.model import (
+    ClusterObservation,
+    PartitionRef,
+    TableObservation,
+    TableRef,
+    Target,
+    target_key,
+)
+from resources import cratedb_cluster as cluster_rows
+from resources import cratedb_tables as table_rows
+from resources.cratedb_changes import send_once
+from resources.cratedb_hosts import Rota
+from resources.cratedb_reads import Reader
+from resources.cratedb_settings import CONNECTION_STRING, CrateDBSettings
+from resources.cratedb_tables import Key, Row
+from resources.sql import cratedb as sql
+from resources.sql.cratedb import Statement
+
+_NO_PRIVILEGE = 4011
+_NO_RELATION = 4041
+_NO_COLUMN = 4043
+_NO_SCHEMA = 4045
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """Which cluster answered.
+
+    Attributes:
+        versions: Of each node, by name.
+        unreachable: Why a host did not answer, by host; the others did.
+    """
+
+    cluster_id: str
+    cluster_name: str
+    versions: Mapping[str, str]
+    unreachable: Mapping[str, str]
+
+
+class CrateDBClient:
+    """One CrateDB cluster, by its HTTP hosts. Nothing is sent before the first call.
+
+    Reads try each host once; changes are sent once. TransientError: nothing was applied, try
+    again. RefusedError: no, with `status` and `code`. UnknownResultError: look first.
+    """
+
+    def __init__(self, settings: CrateDBSettings) -> None:
+        self.settings = settings
+        self._tls = settings.tls_context()
+        self._rota = Rota(settings.hosts)
+        self._reader = Reader(settings, self._rota, self._tls)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections that reads have kept."""
+        self._reader.close()
+
+    def read(self, statement: Statement) -> list[tuple[Any, ...]]:
+        """Return the rows of a statement that changes nothing."""
+        return self._read(self._reader, statement)
+
+    def change(self, statement: Statement) -> None:
+        """Send a statement that changes something, once; see `resources.cratedb_changes`."""
+        send_once(self.settings, self._rota, self._tls, statement)
+
+    def connect(self) -> Connected:
+        """Ask every host which cluster it belongs to, and each node for its version.
+
+        Hosts of two clusters in one list, a host that is no CrateDB, wrong credentials, and servers
+        older than 5.10 are refused; a host that cannot be reached is listed as long as another can.
+        """
+        identities: dict[str, Row] = {}
+        unreachable: dict[str, str] = {}
+        for host in self.settings.hosts:
+            reader = Reader(self.settings, Rota((host,)), self._tls)
+            try:
+                identities[host] = self._identity(host, reader)
+            except TransientError as error:
+                unreachable[host] = str(error)
+                self._rota.demote(host)
+            finally:
+                reader.close()
+        if not identities:
+            raise TransientError("; ".join(unreachable.values()), target=CONNECTION_STRING)
+        cluster_id, name = self._the_only_cluster(identities)
+        versions = dict(self.read(Statement(sql.NODE_VERSIONS)))
+        for node, version in versions.items():
+            if cluster_rows.is_too_old(version):
+                raise RefusedError(
+                    f"node {node} runs CrateDB {version}: caretaker needs 5.10 or newer", target=node
+                )
+        return Connected(cluster_id, name, versions, unreachable)
+
+    def observe_tables(self) -> list[TableObservation]:
+        """Return every user table and partition, without leases, in three queries."""
+        return table_rows.observations(
+            self.read(Statement(sql.TABLES)),
+            self.read(Statement(sql.PARTITIONS)),
+            self.read(Statement(sql.SHARDS)),
+        )
+
+    def observe(self, target: Target) -> TableObservation | None:
+        """Return one table or partition with its leases, in two queries.
+
+        None when the catalog does not show it: it was dropped, or a privilege was removed, which
+        look alike. A table that is partitioned is refused: it is looked after by partition.
+        """
+        schema, name, ident = key = target_key(target)
+        if isinstance(target, PartitionRef):
+            relation = self.read(Statement(sql.PARTITION, key))
+        else:
+            relation = self.read(Statement(sql.TABLE, (schema, name)))
+        if not relation:
+            return None
+        shards = self.read(Statement(sql.SHARDS_WITH_LEASES, (schema, name, ident)))
+        copies = table_rows.copies_with_leases(shards)
+        if isinstance(target, PartitionRef):
+            lost = copies.get(table_rows.missing_ident(target), ())
+            return table_rows.partition_observation(target, relation[0], copies.get(key, ()), lost)
+        _refuse_partitioned(target, relation[0])
+        return table_rows.table_observation(relation[0], copies.get(key, ()))
+
+    def observe_cluster(self, own: frozenset[Key] = frozenset()) -> ClusterObservation:
+        """Return the cluster as it is now, in nine queries whatever its size.
+
+        `own` are the tables that this run has under way; only to tell whose an unassigned copy is.
+        """
+        cluster_id, name, master, enable, watermark, budget, user = self.read(
+            Statement(sql.CLUSTER)
+        )[0]
+        nodes = cluster_rows.nodes(self._nodes())
+        sick = cluster_rows.unhealthy(self.read(Statement(sql.UNHEALTHY)))
+        moving = cluster_rows.moving(self.read(Statement(sql.MOVING)), sick, own)
+        open_shards, primaries = self.read(Statement(sql.SHARD_COUNTS))[0]
+        relations = self.read(Statement(sql.VISIBLE_RELATIONS))
+        snapshots = self.read(Statement(sql.RUNNING_SNAPSHOTS))[0][0]
+        decommissions, writing_snapshot = self.read(Statement(sql.RUNNING_JOBS))[0]
+        superuser = self._superuser(user)
+        health, missing, underreplicated = self._health() or (
+            cluster_rows.health_of_visible(master, sick, sees_everything=superuser is True),
+            None,
+            None,
+        )
+        return ClusterObservation(
+            id=cluster_id,
+            name=name,
+            master_node=master,
+            health=health,
+            missing_shards=missing,
+            underreplicated_shards=underreplicated,
+            nodes=nodes,
+            allocation_enable=enable,
+            unhealthy=sick,
+            moving=moving,
+            open_shards=open_shards,
+            max_shards_per_node=budget,
+            low_watermark=watermark,
+            # A snapshot that somebody waits for is in both places, one that nobody waits for only
+            # in sys.snapshots.
+            running_snapshots=max(snapshots, writing_snapshot),
+            decommissions=decommissions,
+            user=user,
+            superuser=superuser,
+            visible_tables=sum(row[0] for row in relations),
+            visible_primaries=primaries,
+            expected_primaries=sum(row[1] or 0 for row in relations),
+        )
+
+    def _read(self, reader: Reader, statement: Statement) -> list[tuple[Any, ...]]:
+        try:
+            return reader.read(statement)
+        except RefusedError as error:
+            # Who has no privilege there is told that the schema does not exist (seen live).
+            blind = error.code == _NO_SCHEMA and "'sys'" in str(error)
+            if not blind and error.code != _NO_PRIVILEGE:
+                raise
+            user = self.settings.username or "crate"
+            grant = sql.grant_dql_on_sys(user).rendered
+            raise RefusedError(
+                f"{user} may not read the system tables, privilege DQL on schema sys is missing; "
+                f"as a superuser: {grant}",
+                target=error.target,
+                hint=grant,
+                status=error.status,
+                code=error.code,
+            ) from error
+
+    def _identity(self, host: str, reader: Reader) -> tuple[Any, ...]:
+        rows = self._read(reader, Statement(sql.CLUSTER_IDENTITY))
+        if len(rows) != 1 or len(rows[0]) != 2 or not rows[0][0]:  # noqa: PLR2004 - id, name
+            raise RefusedError(
+                f"{host} answered, but not like CrateDB: {rows!r:.80} for its id and name",
+                target=host,
+            )
+        return rows[0]
+
+    def _the_only_cluster(self, identities: Mapping[str, Row]) -> Row:
+        if len({row[0] for row in identities.values()}) > 1:
+            found = ", ".join(f"{host} in {row[1]} ({row[0]})" for host, row in identities.items())
+            raise InvalidSettingError(CONNECTION_STRING, found, "hosts of one and the same cluster")
+        return next(iter(identities.values()))
+
+    def _nodes(self) -> list[tuple[Any, ...]]:
+        try:
+            return self.read(Statement(sql.NODES))
+        except RefusedError as error:
+            if error.code != _NO_COLUMN:
+                raise
+            return self.read(Statement(sql.NODES_WITHOUT_ROLES))
+
+    def _health(self) -> tuple[str | None, int | None, int | None] | None:
+        """The row of sys.cluster_health, or None where there is no such table (before 6.0)."""
+        try:
+            health, missing, underreplicated = self.read(Statement(sql.CLUSTER_HEALTH))[0]
+        except RefusedError as error:
+            if error.code != _NO_RELATION:
+                raise
+            return None
+        return health, missing, underreplicated
+
+    def _superuser(self, user: str) -> bool | None:
+        try:
+            rows = self.read(Statement(sql.SUPERUSER, (user,)))
+        except RefusedError:
+            return None
+        return bool(rows[0][0]) if rows else None
+
+
+def _refuse_partitioned(table: TableRef, row: Row) -> None:
+    if row[5]:
+        raise RefusedError(
+            f"{table} is partitioned by {', '.join(row[5])}: look after its partitions, "
+            "a change to the table would change them all",
+            target=table,
+        )
