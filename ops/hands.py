@@ -18,13 +18,10 @@ from caretaker.translog.model import Owner, ResetTicket, TableObservation, Targe
 from ops.events import Event
 from ops.guard import Guard
 from resources.clock import Clock
-from resources.cratedb import CrateDBClient
+from resources.cratedb_client import CrateDBClient
+from resources.cratedb_retries import retrying
 from resources.sql.cratedb import Statement
 from resources.state_store import StateStore
-
-#: "Idempotent SQL 3 times, 5 s apart": reads, and changes that provably were never executed.
-SQL_ATTEMPTS = 3
-SQL_PAUSE_S = 5.0
 
 #: How long a read-back may lag behind an acknowledged ALTER.
 READ_BACK_S = 5.0
@@ -60,20 +57,13 @@ class Hands:
 
     def reading(self, read: Callable[[], T]) -> T | CaretakerError:
         """Read, three times if it must be, and return what came or why nothing did."""
-        error: CaretakerError = TransientError("not tried")
-        for attempt in range(SQL_ATTEMPTS):
-            if attempt:
-                self.guard.pause(SQL_PAUSE_S)
-            try:
-                return read()
-            except TransientError as failure:
-                error = failure
-            except CaretakerError as failure:
-                return failure
-        return error
+        try:
+            return retrying(read, sleep=self.guard.pause)
+        except CaretakerError as error:
+            return error
 
     def observe(self, target: Target) -> TableObservation | None:
-        """Return the table as it is, None where the catalog does not show it; raise what persists."""
+        """Return the table as it is now, or None where the catalog does not show it."""
         now = self.reading(lambda: self.crate.observe(target))
         if isinstance(now, CaretakerError):
             raise now
@@ -113,12 +103,4 @@ class Hands:
 
     def send_retrying(self, ticket: ResetTicket, statement: Statement) -> None:
         """Send a change; again only where it provably was never executed."""
-        for attempt in range(SQL_ATTEMPTS):
-            try:
-                self.send(ticket, statement)
-            except TransientError:
-                if attempt == SQL_ATTEMPTS - 1:
-                    raise
-                self.guard.pause(SQL_PAUSE_S)
-            else:
-                return
+        retrying(lambda: self.send(ticket, statement), sleep=self.guard.pause)

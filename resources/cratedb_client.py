@@ -23,6 +23,7 @@ from resources.cratedb_hosts import Rota
 from resources.cratedb_reads import Reader
 from resources.cratedb_settings import CONNECTION_STRING, CrateDBSettings
 from resources.cratedb_tables import Key, Row
+from resources.cratedb_wire import wrong_scheme
 from resources.sql import cratedb as sql
 from resources.sql.cratedb import Statement
 
@@ -96,6 +97,8 @@ class CrateDBClient:
             try:
                 identities[host] = self._identity(host, reader)
             except TransientError as error:
+                if advice := wrong_scheme(host, self._tls):
+                    raise RefusedError(f"{host}: {advice}", target=host) from error
                 unreachable[host] = str(error)
                 self._rota.demote(host)
             finally:

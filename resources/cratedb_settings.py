@@ -52,6 +52,8 @@ class CrateDBSettings:
         >>> CrateDBSettings.from_environment({"CRATE_CONNECTION_STRING": "http://a,http://b"}).hosts
         ('http://a:4200', 'http://b:4200')
         """
+        if not statement_timeout_s > 0:
+            raise InvalidSettingError("statement_timeout_s", statement_timeout_s, "seconds above 0")
         text = environ.get(CONNECTION_STRING, "").strip()
         urls = [_parse(entry.strip(), text) for entry in text.split(",") if entry.strip()]
         if not urls:
@@ -92,7 +94,7 @@ def without_secrets(text: str) -> str:
         text = f"{scheme[0] if scheme else ''}***@{tail}"
     else:
         # A forgotten host leaves the password where the port should be.
-        text = re.sub(r":(?!//)(?!\d+(?:[/,?#]|$))[^,]+", ":***", text)
+        text = re.sub(r":(?!//|\d+(?:[/,?#]|$)|[^\[]*\])[^,]+", ":***", text)
     shown, question, _ = text.partition("?")
     return f"{shown}?***" if question else text
 

@@ -63,7 +63,7 @@ def copies_with_leases(shards: Iterable[Row]) -> dict[Key, list[ShardCopy]]:
     grouped: dict[Key, list[ShardCopy]] = defaultdict(list)
     for row in shards:
         leases = None if row[14] is None else tuple(map(_lease, row[14]))
-        grouped[row[0], row[1], row[2]].append(ShardCopy(*row[3:14], leases=leases))
+        grouped[row[0], row[1], row[2]].append(ShardCopy(*(*row[3:14], leases)))
     return grouped
 
 

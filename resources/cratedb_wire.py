@@ -32,6 +32,11 @@ _CHUNK_BYTES = 64 * 1024
 #: X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL.
 _NAME_MISMATCH = frozenset({62, 64})
 
+_NOT_TLS = (
+    "it does not speak TLS there: write http:// in CRATE_CONNECTION_STRING, or the port that does"
+)
+_NOT_PLAIN = "it speaks TLS there: write https:// in CRATE_CONNECTION_STRING"
+
 
 class WireError(Exception):
     """No complete answer; the message says what happened, in words and without the host."""
@@ -162,7 +167,37 @@ def exchange(
         raise
 
 
+def wrong_scheme(host: str, tls: ssl.SSLContext, seconds: float = 2.0) -> str:
+    """Return what to change if `host` speaks the other one of TLS and plain HTTP, else ''.
+
+    For a host that broke off: what TLS and plain servers do when they are addressed as the other
+    ranges from an alert to silence, so the only way to know is to address it the other way.
+    """
+    other, name = host.split("://")
+    try:
+        if other == "https":
+            connection = connect(f"http://{name}", tls, Deadline(seconds))
+            exchange(connection, ("GET", "/", None, {}), Deadline(seconds), limit_bytes=65536)
+            connection.close()
+            return _NOT_TLS
+        blind = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        blind.check_hostname = False
+        blind.verify_mode = ssl.CERT_NONE
+        connect(f"https://{name}", blind, Deadline(seconds)).close()
+    except WireError:
+        return ""
+    return _NOT_PLAIN
+
+
 def _read(response: HTTPResponse, limit_bytes: int) -> bytes:
+    try:
+        return _read_all(response, limit_bytes)
+    except BaseException:
+        response.close()  # it may hold the socket alone: the connection lets go of "close" ones
+        raise
+
+
+def _read_all(response: HTTPResponse, limit_bytes: int) -> bytes:
     announced = response.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > limit_bytes:
         raise AnswerTooLargeError(f"an answer of {int(announced):,} bytes")
@@ -223,11 +258,7 @@ def _tls_refusal(error: ssl.SSLError) -> NotSentError:
             certain=True,
         )
     if error.reason in {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"}:
-        return NotSentError(
-            "it does not speak TLS there: write http:// in CRATE_CONNECTION_STRING, "
-            "or give the port that does",
-            certain=True,
-        )
+        return NotSentError(_NOT_TLS, certain=True)
     return NotSentError(f"the TLS handshake failed ({error.reason or error})")
 
 
@@ -247,9 +278,7 @@ def _broken(error: Exception, deadline: Deadline) -> BrokenAnswerError:
     if any(isinstance(link, TimeoutError) for link in chain):
         return BrokenAnswerError(f"no complete answer within {deadline.seconds:g} s", timed_out=True)
     if any(_is_tls_record(link) for link in chain):
-        return BrokenAnswerError(
-            "it speaks TLS there: write https:// in CRATE_CONNECTION_STRING"
-        )
+        return BrokenAnswerError(_NOT_PLAIN)
     if any(isinstance(link, http.client.RemoteDisconnected) for link in chain):
         return BrokenAnswerError("the connection was closed before an answer came")
     if any(isinstance(link, ConnectionResetError | BrokenPipeError) for link in chain):

@@ -12,6 +12,7 @@ from lab.cratedb.answers import unknown_relation, unknown_schema
 from lab.cratedb.clock import Clock
 from lab.cratedb.cluster_settings import ClusterSettings
 from lab.cratedb.idents import Ids
+from lab.cratedb.jobs import Job
 from lab.cratedb.model import Node, Relation, Table
 from lab.cratedb.rights import Rights
 from lab.cratedb.snapshots import Snapshot
@@ -60,6 +61,12 @@ class World:
         self.settings = ClusterSettings()
         self.rights = Rights()
         self.snapshots: list[Snapshot] = []
+        self.jobs: dict[str, Job] = {}
+        #: How often each node began to drain or died: an older drain must not end a newer life.
+        self.drains: dict[str, int] = {}
+        #: Nodes whose drain hangs although they are empty (the counter of requests is spoilt).
+        self.hung: set[str] = set()
+        self.master_timeout_s = 30.0
         self.state_version = 1
         self.pending_tasks = 0
         #: Relations with a copy that is not STARTED: the ones a reroute has to look at.

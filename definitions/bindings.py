@@ -1,0 +1,14 @@
+"""Resources, bound to the environment by name: no secret is ever written down by Dagster."""
+
+from __future__ import annotations
+
+from resources.cratedb import CrateDBResource
+from resources.state_store.resource import StateStoreResource
+
+
+def resources() -> dict[str, object]:
+    """Return every resource under the name that ops ask for."""
+    return {
+        "cratedb": CrateDBResource.from_variables(),
+        "state": StateStoreResource.from_variables(),
+    }

@@ -1,0 +1,104 @@
+"""Every job, on one page."""
+
+# No postponed annotations here: config_mapping reads them as they stand.
+from typing import Any
+
+import dagster as dg
+
+from ops.logs import event_logger
+from ops.translog import (
+    await_leases,
+    conclude,
+    detect,
+    drain,
+    find_tickets,
+    preflight,
+    record_resets,
+    record_restores,
+    remember,
+    restore,
+    take_over,
+    verify,
+)
+from ops.translog_config import TranslogReportConfig, TranslogResetConfig, TranslogRestoreConfig
+from definitions.retries import BEFORE_THE_FIRST_TICKET
+
+_TRANSLOG = {"caretaker/wing": "translog", "dagster/retry_strategy": "ALL_STEPS"}
+_LOGGERS = {"console": {"config": {}}}
+
+
+@dg.config_mapping
+def reset_options(options: TranslogResetConfig) -> dict[str, Any]:
+    """Turn the options of one reset run into Dagster's run config.
+
+    `concurrent` decides the executor, too: one process is fifty times cheaper a step, several are
+    needed to be at several tables at once.
+    """
+    several = options.concurrent > 1
+    executor: dict[str, Any] = (
+        {
+            "multiprocess": {
+                "max_concurrent": options.concurrent,
+                "start_method": {"forkserver": {"preload_modules": ["definitions"]}},
+            }
+        }
+        if several
+        else {"in_process": {}}
+    )
+    return {
+        "ops": {"preflight": {"config": options.model_dump()}},
+        "execution": {"config": executor},
+        "loggers": _LOGGERS,
+    }
+
+
+@dg.config_mapping
+def restore_options(options: TranslogRestoreConfig) -> dict[str, Any]:
+    """Turn the options of one restore run into Dagster's run config."""
+    return {
+        "ops": {"find_tickets": {"config": options.model_dump()}},
+        "execution": {"config": {"in_process": {}}},
+        "loggers": _LOGGERS,
+    }
+
+
+@dg.config_mapping
+def report_options(options: TranslogReportConfig) -> dict[str, Any]:
+    """Turn the options of one report into Dagster's run config."""
+    return {
+        "ops": {"translog_backlog": {"config": options.model_dump()}},
+        "execution": {"config": {"in_process": {}}},
+        "loggers": _LOGGERS,
+    }
+
+
+@dg.job(
+    config=reset_options,
+    tags=_TRANSLOG,
+    logger_defs={"console": event_logger},
+    description=(
+        "Free translogs that replicas hold on to: set replicas to 0, wait until the primaries "
+        "forgot them, restore the exact setting. One table after another, each carried through."
+    ),
+)
+def translog_reset() -> None:
+    """Reset every table that is above its threshold, worst first."""
+    ground = preflight.with_retry_policy(BEFORE_THE_FIRST_TICKET)()
+    journeys, left = detect.with_retry_policy(BEFORE_THE_FIRST_TICKET)(ground)
+    ended = journeys.map(
+        lambda journey: verify(restore(await_leases(drain(remember(journey)))))
+    ).collect()
+    conclude(record_resets(ground, ended, left))
+
+
+@dg.job(
+    config=restore_options,
+    tags=_TRANSLOG,
+    logger_defs={"console": event_logger},
+    description="Honour the tickets of dead runs: give each table the replicas it had.",
+)
+def translog_restore() -> None:
+    """Take over every ticket whose run is dead, and restore."""
+    tickets = find_tickets.with_retry_policy(BEFORE_THE_FIRST_TICKET)()
+    ended = tickets.map(lambda ticket: verify(restore(take_over(ticket)))).collect()
+    conclude(record_restores(ended))

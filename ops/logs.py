@@ -1,0 +1,75 @@
+"""How a run's own events look on stderr: one line for a person, or one flat JSON object."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+import structlog
+
+from caretaker.errors import InvalidSettingError
+from ops.events import EVENT_ATTRIBUTE
+
+#: console (the default) or json; the environment, because each step's process reads it too.
+FORMAT_VARIABLE = "CARETAKER_LOG_FORMAT"
+FORMATS = ("console", "json")
+
+_as_json = structlog.processors.JSONRenderer(ensure_ascii=False)
+_format_exception = structlog.processors.format_exc_info
+
+
+class EventHandler(logging.Handler):
+    """Writes our events; what Dagster says of itself is in the UI and only noise here."""
+
+    def __init__(self, log_format: str) -> None:
+        super().__init__()
+        self._json = log_format == "json"
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line to stderr; a reader that has gone away is not our trouble."""
+        fields = getattr(record, EVENT_ATTRIBUTE, None)
+        if fields is None:
+            return
+        line = _json_line(record, fields) if self._json else _console_line(record)
+        try:
+            print(line, file=sys.stderr, flush=True)
+        except (BrokenPipeError, ValueError):
+            return
+
+
+@dg.logger(description="The run's events, one line each, on stderr.")
+def event_logger(_: dg.InitLoggerContext) -> logging.Logger:
+    """Return the logger that the jobs use in place of Dagster's own console."""
+    log_format = os.environ.get(FORMAT_VARIABLE) or "console"
+    if log_format not in FORMATS:
+        raise InvalidSettingError(FORMAT_VARIABLE, log_format, " or ".join(FORMATS))
+    logger = logging.Logger("caretaker", level=logging.DEBUG)  # noqa: LOG001 - one of its own
+    logger.addHandler(EventHandler(log_format))
+    return logger
+
+
+def _json_line(record: logging.LogRecord, fields: dict[str, Any]) -> str:
+    event = {
+        "timestamp": _iso(record.created),
+        "level": record.levelname,
+        **_format_exception(None, "", dict(fields)),
+    }
+    return str(_as_json(None, "", event))
+
+
+def _console_line(record: logging.LogRecord) -> str:
+    moment = datetime.fromtimestamp(record.created, UTC).astimezone()
+    return f"{moment:%Y-%m-%d %H:%M:%S} [{record.levelname}] {_message(record)}"
+
+
+def _message(record: logging.LogRecord) -> str:
+    return str(getattr(record, "dagster_meta", {}).get("orig_message") or record.getMessage())
+
+
+def _iso(seconds: float) -> str:
+    moment = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return moment.replace("+00:00", "Z")
