@@ -24,7 +24,7 @@ from ops.translog_config import TranslogReportConfig, TranslogResetConfig, Trans
 from definitions.retries import BEFORE_THE_FIRST_TICKET
 
 _TRANSLOG = {"caretaker/wing": "translog", "dagster/retry_strategy": "ALL_STEPS"}
-_LOGGERS = {"console": {"config": {}}}
+_LOGGERS: dict[str, Any] = {"console": {"config": {}}}
 
 
 @dg.config_mapping

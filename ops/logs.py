@@ -41,7 +41,7 @@ class EventHandler(logging.Handler):
             return
 
 
-@dg.logger(description="The run's events, one line each, on stderr.")
+@dg.logger(dg.Field(dict, is_required=False), "The run's events, one line each, on stderr.")
 def event_logger(_: dg.InitLoggerContext) -> logging.Logger:
     """Return the logger that the jobs use in place of Dagster's own console."""
     log_format = os.environ.get(FORMAT_VARIABLE) or "console"

@@ -6,12 +6,13 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 import dagster as dg
 
 from caretaker.errors import FencedError, UnsafeError
 from caretaker.translog.detect import Finding, History, find_oversized, select
-from caretaker.translog.model import ResetState, ResetTicket, Target, partition_text, target_key
+from caretaker.translog.model import Owner, ResetState, ResetTicket, Target, partition_text, target_key
 from caretaker.translog.outcome import ResetOutcome, ResetResult, exit_code, summarise
 from caretaker.translog.plan import Flush, SetReplicas, plan_reset
 from caretaker.translog.policy import ResetPolicy
@@ -268,7 +269,7 @@ def _tickets_to_honour(
     with_hands: Hands,
     config: TranslogRestoreConfig,
     cluster_id: str,
-    seen_dead: Callable[[ResetTicket], bool] | Callable[..., bool],
+    seen_dead: Callable[[Owner, datetime | None], bool],
 ) -> list[ResetTicket]:
     chosen = []
     wanted = config.ticket_ids

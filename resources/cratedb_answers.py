@@ -17,9 +17,10 @@ from resources.cratedb_wire import Answer, AnswerTooLargeError, NotSentError, Wi
 #: 4040 is a node or shard that the asked node does not know any more (or yet): it passes.
 _PASSING_CODES = frozenset({4040, 4290})
 
-_TOO_MANY_REQUESTS = 429
-_UNAUTHORIZED = 401
 _OK = 200
+_BAD_REQUEST = 400
+_UNAUTHORIZED = 401
+_TOO_MANY_REQUESTS = 429
 _SERVER_ERROR = 500
 
 #: What a proxy says for a CrateDB that is not there at the moment.
@@ -97,10 +98,11 @@ def _reason(host: str, error: Exception) -> str:
 def _refusal(host: str, answer: Answer, document: Mapping[str, Any]) -> CaretakerError | None:
     """What the answer says about the request itself: it was not carried out, for this reason."""
     code = _code(document)
+    says_no = _BAD_REQUEST <= answer.status < _SERVER_ERROR
     # A draining node closes what connects to it with a bare 500, before it looks at the request.
     if answer.status == _SERVER_ERROR and not document and _is_disconnected(answer.data):
         return TransientError(f"{host}: the node is shutting down", target=host)
-    if answer.status == _TOO_MANY_REQUESTS or code in _PASSING_CODES:
+    if answer.status == _TOO_MANY_REQUESTS or (says_no and code in _PASSING_CODES):
         return TransientError(f"{host}: {_told(answer, _failure(document))}", target=host)
     if answer.status == _UNAUTHORIZED and code is None and "www-authenticate" in answer.headers:
         return RefusedError(
@@ -109,7 +111,7 @@ def _refusal(host: str, answer: Answer, document: Mapping[str, Any]) -> Caretake
             hint="check CRATE_USERNAME and CRATE_PASSWORD",
             status=answer.status,
         )
-    if code is not None and answer.status < _SERVER_ERROR:
+    if says_no and code is not None:
         message = _told(answer, _failure(document))
         return RefusedError(message, target=host, status=answer.status, code=code)
     return None

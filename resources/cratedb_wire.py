@@ -117,8 +117,6 @@ def connect(host: str, tls: ssl.SSLContext, deadline: Deadline) -> HTTPConnectio
             raise
     except ssl.SSLError as error:
         raise _tls_refusal(error) from error
-    except TimeoutError as error:
-        raise NotSentError("no connection in time") from error
     except (OSError, HTTPError) as error:
         raise NotSentError(_plain_reason(error)) from error
     return connection
@@ -264,11 +262,11 @@ def _tls_refusal(error: ssl.SSLError) -> NotSentError:
 
 def _plain_reason(error: Exception) -> str:
     """The operating system's own words, without urllib3's object addresses around them."""
-    cause = error.__cause__
-    if isinstance(cause, OSError):
-        error = cause
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return text.lower() if text.istitle() else text
+    below = error.__cause__
+    cause = below if isinstance(below, OSError) else error
+    if isinstance(cause, TimeoutError):
+        return "no connection in time"
+    return (cause.strerror if isinstance(cause, OSError) else None) or str(cause)
 
 
 def _broken(error: Exception, deadline: Deadline) -> BrokenAnswerError:

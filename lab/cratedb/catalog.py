@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import duckdb
@@ -29,6 +29,7 @@ _NAMES_TABLE = {
 }
 #: Beyond this many tables a refresh writes the relation anew: DuckDB keeps what it deletes.
 _REWRITE_FROM = 200
+_BATCH = 20_000
 
 
 class Catalog:
@@ -113,26 +114,19 @@ class Catalog:
         self._insert(key, (row for table in tables for row in make(self._world, table)))
 
     def _insert(self, key: Key, new: Iterable[rows.Row]) -> None:
-        # One JSON text and one statement: row by row DuckDB takes a millisecond each.
-        batch: list[rows.Row] = []
-        for row in new:
-            batch.append(row)
-            if len(batch) >= 20_000:  # noqa: PLR2004 - keeps one text under 20 MB
-                self._insert_batch(key, batch)
-                batch = []
-        if batch:
-            self._insert_batch(key, batch)
+        # One statement for many rows, each a JSON text of its own: row by row DuckDB takes a
+        # millisecond each, and one text for all takes it ten times as long to read.
+        texts = [json.dumps(row, separators=(",", ":")) for row in new]
+        for start in range(0, len(texts), _BATCH):
+            self._duck.execute(
+                f"INSERT INTO {self.duck_name(key)} BY NAME "  # noqa: S608 - our own names
+                f"SELECT unnest(from_json(row_text, '{self._structure[key]}')) "
+                "FROM (SELECT unnest(?::VARCHAR[]) AS row_text)",
+                [texts[start : start + _BATCH]],
+            )
 
-    def _insert_batch(self, key: Key, batch: list[rows.Row]) -> None:
-        self._duck.execute(
-            f"INSERT INTO {self.duck_name(key)} BY NAME "  # noqa: S608 - our own names
-            f"SELECT unnest(from_json(?, '{self._structure[key]}'), max_depth := 2)",
-            [json.dumps(batch)],
-        )
-
-    def ask(self, sql: str, args: Sequence[Any], stop: Callable[[], bool] | None = None) -> Answer:
+    def ask(self, sql: str, args: Sequence[Any]) -> Answer:
         """Return the answer to a SELECT in DuckDB's dialect, or raise CrateDB's error for it."""
-        del stop
         with self._lock:
             try:
                 cursor = self._duck.execute(sql, list(args))

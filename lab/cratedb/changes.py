@@ -338,7 +338,7 @@ def cancel_shard(world: World, user: str, command: Command, args: Args) -> Answe
 def _long(node: Node) -> str:
     transport = node.port + 100
     return (
-        f"{{{node.name}}}{{{node.id}}}{{127.0.0.1}}{{127.0.0.1:{transport}}}{{dm}}"
+        f"{{{node.name}}}{{{node.id}}}{{{node.id[::-1]}}}{{127.0.0.1}}{{127.0.0.1:{transport}}}{{dm}}"
         f"{{http_address=127.0.0.1:{node.port}}}"
     )
 

@@ -177,10 +177,12 @@ def _create_table(tree: Tree) -> Command:
         for text in (t.text for t in tokenize(" ".join(_terminals(by))))
         if text.isdigit()
     ]
+    # Only the table's own WITH: a column may have one, too (columnstore = false).
+    options = next(_children(tree, "WithGenericProperties"), None)
     return Command(
         "CreateTable",
         _targets(tree, holes),
-        _properties(tree, holes),
+        _properties(options, holes) if options is not None else (),
         words=_words(tree),
         columns=tuple(columns),
         extra={"partitioned_by": tuple(partitioned), "shards": tuple(shards)},
@@ -203,13 +205,13 @@ def _define(prefix: str, definition: Tree) -> Iterator[tuple[str, str]]:
                   "DataType", "DefinedDataTypeDefault", "BaseDataType")
     )  # fmt: skip
     text = " ".join(_terminals(types[0])).lower() if types else "text"
-    yield path, "object" if text.startswith("object") else _TYPE_NAMES.get(text, text)
+    yield path, "object" if text.startswith("object") else TYPE_NAMES.get(text, text)
     if inner is not None:
         for child in _children(inner, "ColumnDefinition"):
             yield from _define(path, child)
 
 
-_TYPE_NAMES = {
+TYPE_NAMES = {
     "int": "integer",
     "int4": "integer",
     "int8": "bigint",

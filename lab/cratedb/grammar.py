@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import lru_cache
 from typing import Any
 
@@ -16,6 +17,10 @@ from lab.cratedb.tokens import skeleton
 
 #: A node of ANTLR's tree; the package ships no types.
 Tree = Any
+
+
+# The lexer keeps its dollar tags, and ANTLR its automata, in places all threads share.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 class _FirstError(ErrorListener):  # type: ignore[misc]
@@ -38,7 +43,8 @@ def parse(sql: str) -> Tree:
     parser = SqlBaseParser(CommonTokenStream(lexer))
     parser.removeErrorListeners()
     parser.addErrorListener(errors)
-    tree = parser.statements()
+    with _ONE_AT_A_TIME:
+        tree = parser.statements()
     if errors.message is not None:
         raise CrateError(4000, "ParsingException", errors.message)
     if tree.getChildCount() == 0 or kind(tree.getChild(0)) == "TerminalNodeImpl":

@@ -32,6 +32,16 @@ def is_star(item: list[Token]) -> bool:
     return item[-1].text == "*" and (len(item) == 1 or item[-2].text == ".")
 
 
+def is_bare_column(item: list[Token]) -> bool:
+    """Return whether the item is `a` or `t.a`, and no keyword or literal."""
+    if item[0].kind == "word" and item[0].low in _NOT_ALIASES:
+        return False
+    return item[0].kind in {"word", "quoted"} and all(
+        token.kind in {"word", "quoted"} if index % 2 == 0 else token.text == "."
+        for index, token in enumerate(item)
+    )
+
+
 def output_name(item: list[Token]) -> str:
     """Return the column name, as recorded: `count`, `node['id']`, `'a'`, `now`, `(a + b)`."""
     item = _without_cast(item)

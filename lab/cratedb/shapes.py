@@ -57,6 +57,7 @@ _TABLE_SETTINGS: Shape = {
     "unassigned": {"node_left": {"delayed_timeout": BIGINT}},
     "write": {"wait_for_active_shards": TEXT},
 }
+_PARTITION_SETTINGS: Shape = {k: v for k, v in _TABLE_SETTINGS.items() if k != "refresh_interval"}
 _VERSION: Shape = {"created": TEXT, "upgraded": TEXT}
 _RECOVERED: Shape = {"percent": REAL, "recovered": BIGINT, "reused": BIGINT, "used": BIGINT}
 
@@ -356,7 +357,7 @@ RELATIONS: dict[tuple[str, str], dict[str, Shape]] = {
         "number_of_shards": INT,
         "partition_ident": TEXT,
         "routing_hash_function": TEXT,
-        "settings": _TABLE_SETTINGS,
+        "settings": _PARTITION_SETTINGS,
         "table_name": TEXT,
         "table_schema": TEXT,
         "values": OPEN,
@@ -390,7 +391,7 @@ def duck_type(shape: Shape) -> str:
 
 
 def json_structure(columns: dict[str, Shape]) -> str:
-    """Return the structure DuckDB's `from_json` wants for an array of rows."""
+    """Return the structure DuckDB's `from_json` wants for a row."""
 
     def walk(shape: Shape) -> Any:
         if isinstance(shape, dict):
@@ -399,7 +400,7 @@ def json_structure(columns: dict[str, Shape]) -> str:
             return [walk(shape[0])]
         return _DUCK[shape]
 
-    return json.dumps([walk(columns)])
+    return json.dumps(walk(columns))
 
 
 def type_name(shape: Shape) -> str:

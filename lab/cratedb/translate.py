@@ -150,7 +150,10 @@ class _Rewriter:
 
     def _name_item(self, start: int) -> None:
         item = self.tokens[start : self.at]
-        if item and not names.is_star(item) and not names.has_alias(item):
+        # A bare column keeps its name anyway; as an alias of itself it would hide that it is unknown.
+        if item and not (
+            names.is_star(item) or names.has_alias(item) or names.is_bare_column(item)
+        ):
             self.emit(f" AS {quote(names.output_name(item))}")
 
     def _keyword(self, token: Token) -> None:

@@ -6,10 +6,11 @@ import re
 from typing import Any
 
 import pytest
-from antlr4 import CommonTokenStream, InputStream
+from antlr4 import CommonTokenStream
 from cratedb_sqlparse import sqlparse
 from cratedb_sqlparse.generated_parser.SqlBaseLexer import SqlBaseLexer
-from hypothesis import example, given
+from cratedb_sqlparse.parser import CaseInsensitiveStream
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from caretaker.errors import RefusedError
@@ -65,7 +66,7 @@ def parsed(sql: str) -> Any:
 
 def tokens(sql: str) -> list[Any]:
     """What CrateDB's lexer makes of `sql`: names and values as Python has them."""
-    stream = CommonTokenStream(SqlBaseLexer(InputStream(sql)))
+    stream = CommonTokenStream(SqlBaseLexer(CaseInsensitiveStream(sql)))
     stream.fill()
     return [_value(token.text) for token in stream.tokens if token.channel == 0 and token.type > 0]
 
@@ -112,6 +113,7 @@ def test_no_question_reads_more_than_the_system_tables(name):
     assert all(relation.startswith(("sys.", "information_schema.")) for relation in relations)
 
 
+@settings(deadline=None)  # the first parse builds the parser's tables
 @given(TARGETS, REPLICAS)
 @example(TableRef("doc", "m"), "0-1")
 def test_what_is_sent_is_valid_and_carries_its_values_beside_it(target, replicas):
@@ -123,6 +125,7 @@ def test_what_is_sent_is_valid_and_carries_its_values_beside_it(target, replicas
         assert tokens(statement.sql)[4] == ("name", target.name)
 
 
+@settings(deadline=None)
 @given(TARGETS, REPLICAS)
 @example(PartitionRef(TableRef("d", "m"), "x", (("ts?", "a?b"), ("o['?']", "?"))), "0-1")
 def test_what_a_person_pastes_says_the_same_values(target, replicas):
@@ -136,6 +139,7 @@ def test_what_a_person_pastes_says_the_same_values(target, replicas):
     assert pasted[-2] == replicas
 
 
+@settings(deadline=None)
 @given(PARTITIONS)
 def test_a_partition_is_never_changed_by_way_of_its_table(partition):
     for statement in (set_replicas(partition, "0"), flush(partition)):
@@ -179,6 +183,7 @@ def test_the_statements_look_as_the_runbook_has_them():
     )
 
 
+@settings(deadline=None)
 @given(NAMES)
 def test_the_grant_to_run_is_valid_for_any_user(user):
     assert parsed(grant_dql_on_sys(user).rendered).type == "GRANT"

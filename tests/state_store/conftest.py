@@ -57,7 +57,7 @@ class Child:
             stdout=subprocess.PIPE,
             text=True,
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])},
         )
 
     def until_ready(self) -> None:
@@ -73,17 +73,28 @@ class Child:
         """Everything it printed since it was ready; waits for its end."""
         return self.process.communicate(timeout=60)[0]
 
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
+
 
 def race(code: str, runs: list[tuple[str, ...]]) -> list[str]:
     """Start a process for each tuple of arguments, let all go at once, return what they said."""
     children = [Child(code, *arguments) for arguments in runs]
-    for child in children:
-        child.until_ready()
-    for child in children:
-        child.let_go()
-    said = [child.said() for child in children]
-    assert [child.process.returncode for child in children] == [0] * len(children)
-    return said
+    try:
+        for child in children:
+            child.until_ready()
+        for child in children:
+            child.let_go()
+        said = [child.said() for child in children]
+        assert [child.process.returncode for child in children] == [0] * len(children)
+        return said
+    finally:
+        for child in children:
+            child.end()
 
 
 @pytest.fixture(scope="session")
@@ -178,5 +189,4 @@ def child() -> Iterator[Callable[..., Child]]:
 
     yield start
     for one in started:
-        one.process.kill()
-        one.process.communicate()
+        one.end()

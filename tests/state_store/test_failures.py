@@ -21,9 +21,15 @@ def backend_of(connection):
     return connection.execute(sa.text("SELECT pg_backend_pid()")).scalar_one()
 
 
-def terminate(postgres_url, pid) -> None:
+def terminate(postgres_url, pid):
     with psycopg.connect(postgres_url, autocommit=True) as admin:
         admin.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
+
+
+def look_after_losing_the_connection(store, postgres_url, *, repeatable):
+    with store._database.write(repeatable=repeatable) as connection:
+        terminate(postgres_url, backend_of(connection))
+        connection.execute(sa.select(locks))
 
 
 def test_a_file_locked_for_too_long_is_worth_another_try(sqlite_url, new_ticket):
@@ -83,6 +89,14 @@ def test_a_database_that_does_not_exist_is_refused(postgres_url):
     assert "s3cret" not in str(told.value)
 
 
+def test_a_password_that_the_server_repeats_is_not_passed_on(postgres_url):
+    """People do set the two alike, and the server says 'role "..." does not exist'."""
+    alike = sa.make_url(postgres_url).set(username="s3cret", password="s3cret")
+    with pytest.raises(RefusedError, match="does not exist") as told:
+        StateStore.open(alike)
+    assert "s3cret" not in str(told.value)
+
+
 def test_an_option_that_libpq_does_not_know_is_refused_without_the_password(postgres_url):
     odd = sa.make_url(postgres_url).set(password="s3cret").update_query_dict({"colour": "s3cret"})
     with pytest.raises(RefusedError, match="colour") as told:
@@ -110,11 +124,8 @@ def test_a_restarted_server_costs_nothing_at_rest(postgres_url, new_ticket):
 @pytest.mark.parametrize("repeatable", [True, False])
 def test_a_connection_lost_before_commit_wrote_nothing(postgres_url, repeatable):
     with StateStore.open(postgres_url) as store:
-        with (
-            pytest.raises(TransientError, match="not available"),
-            store._database.write(repeatable=repeatable) as connection,
-        ):
-            connection.execute(sa.select(locks), terminate(postgres_url, backend_of(connection)))
+        with pytest.raises(TransientError, match="not available"):
+            look_after_losing_the_connection(store, postgres_url, repeatable=repeatable)
         assert store.lock("c1") is None
 
 

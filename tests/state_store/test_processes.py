@@ -143,3 +143,12 @@ def test_a_reader_does_not_wait_for_a_writer_in_another_process(sqlite_url, chil
         holder.until_ready()
         store.check_epoch(ticket)
         assert store.open_tickets() == [ticket]
+
+
+def test_a_writer_does_not_wait_for_a_reader(sqlite_url, new_ticket):
+    impatient = sqlite_url + "?timeout=0.1"
+    with StateStore.open(sqlite_url) as reader, StateStore.open(impatient) as store:
+        ticket = store.open_ticket(new_ticket())
+        with reader._database.read() as connection:
+            connection.exec_driver_sql("SELECT * FROM caretaker_tickets").all()
+            assert store.advance(ticket, attempts=1).attempts == 1

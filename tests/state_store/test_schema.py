@@ -96,7 +96,9 @@ def test_it_shares_a_database_with_dagster(url, new_ticket):
             assert found.all() == ["29a8e9d74220"]
 
 
+#: Alembic is loaded before the start, or the slowest import would keep them apart.
 OPEN = """
+import alembic.command
 from resources.state_store import StateStore
 go()
 with StateStore.open(arguments[0]) as store:
