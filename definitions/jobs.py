@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 
+from definitions.retries import BEFORE_THE_FIRST_TICKET
 from ops.logs import event_logger
 from ops.translog import (
     await_leases,
@@ -21,7 +22,6 @@ from ops.translog import (
     verify,
 )
 from ops.translog_config import TranslogReportConfig, TranslogResetConfig, TranslogRestoreConfig
-from definitions.retries import BEFORE_THE_FIRST_TICKET
 
 _TRANSLOG = {"caretaker/wing": "translog", "dagster/retry_strategy": "ALL_STEPS"}
 _LOGGERS: dict[str, Any] = {"console": {"config": {}}}

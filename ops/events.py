@@ -52,7 +52,7 @@ class HasLog(Protocol):
     """A Dagster context, as far as events need one."""
 
     @property
-    def log(self) -> logging.Logger: ...  # noqa: D102 - Dagster's own
+    def log(self) -> logging.Logger: ...
 
 
 def emit(context: HasLog, event: Event) -> None:

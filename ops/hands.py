@@ -99,8 +99,16 @@ class Hands:
         finally:
             elapsed = round((self.clock.monotonic() - started) * 1000)
             self.say(ticket.target, "sql", sql=statement.rendered, elapsed_ms=elapsed, error=error)
-            self.store.end_statement(entry, result, error)
+            self._audit_answer(entry, result, error)
 
     def send_retrying(self, ticket: ResetTicket, statement: Statement) -> None:
         """Send a change; again only where it provably was never executed."""
         retrying(lambda: self.send(ticket, statement), sleep=self.guard.pause)
+
+    def _audit_answer(self, entry: int, result: str, error: str | None) -> None:
+        """Write what came back; a store that fails here must not pass for CrateDB's answer."""
+        try:
+            self.store.end_statement(entry, result, error)
+        except CaretakerError as failure:
+            reason = f"the answer was not written to the audit: {failure}"
+            self.say(None, "note", level=logging.WARNING, reason=reason)

@@ -110,12 +110,16 @@ class Logbook:
         outcome = ResetOutcome.SKIPPED
         self._finish(self._unwritten(outcome, ResetState.DETECTED, reason, left_undone=left_undone))
 
-    def leave_untouched(self, reason: str) -> None:
-        """End with a ticket under which nothing was sent; without the store, if it must be."""
+    def leave_restored(self, reason: str) -> None:
+        """End with the table as it was; if the store fails, the open ticket is picked up later."""
         try:
             self.close(ResetOutcome.FAILED_RESTORED, reason)
+        except FencedError:
+            raise
         except CaretakerError as error:
-            self.leave(f"{reason}; {error}", left_undone=True)
+            reason = f"{reason}; its ticket stays open: {error}"
+            outcome = ResetOutcome.FAILED_RESTORED
+            self._finish(self._unwritten(outcome, ResetState.FAILED, reason))
 
     def call_for_help(self, error: NotRestoredError) -> None:
         """Say loudly what a human must do; the ticket stays open and the sensor goes on trying.

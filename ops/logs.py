@@ -36,7 +36,8 @@ class EventHandler(logging.Handler):
             return
         line = _json_line(record, fields) if self._json else _console_line(record)
         try:
-            print(line, file=sys.stderr, flush=True)
+            sys.stderr.write(line + "\n")
+            sys.stderr.flush()
         except (BrokenPipeError, ValueError):
             return
 

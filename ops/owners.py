@@ -42,8 +42,9 @@ def death_seen_from(instance: dg.DagsterInstance) -> Callable[[Owner, datetime |
 def _signs(owner: Owner, instance: dg.DagsterInstance) -> Signs:
     here = process.is_here(owner)
     run = instance.get_run_by_id(owner.run_id)
-    return Signs(
-        run_finished=run is None or run.status in _FINISHED,
-        same_host=here,
-        process_alive=process.is_alive(owner) if here else None,
-    )
+    finished = run is None or run.status in _FINISHED
+    alive = process.is_alive(owner) if here else None
+    if alive and finished and owner.pid == os.getpid():
+        # The command line runs one job after another in one process: that run ended, we live on.
+        alive = False
+    return Signs(run_finished=finished, same_host=here, process_alive=alive)

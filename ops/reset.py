@@ -38,7 +38,7 @@ from ops.hands import QUICK_LOOKS_S, Hands
 from ops.lease_watch import watch_leases
 from ops.logbook import Journey, Logbook
 from ops.preflight import why_not_to_begin
-from ops.restoring import not_restored, restore_until_read_back
+from ops.restoring import restore_until_read_back
 from resources.sql.cratedb import flush, set_replicas
 
 #: Seconds that a flush is given to show in the statistics.
@@ -208,13 +208,22 @@ class Reset:
         """Restore until a read-back shows the original, or call for a human."""
         if not self._log.touched:
             return
-        self._log.move_to(ResetState.RESTORING_REPLICAS)
+        self._note_the_way_back()
         try:
             restore_until_read_back(self._hands, self._log.ticket, self._policy.restore_timeout_s)
         except NotRestoredError as error:
             self._log.call_for_help(error)
             return
         self._log.move_to(ResetState.VERIFYING, restored_at=self._hands.clock.now())
+
+    def _note_the_way_back(self) -> None:
+        """Write that we are restoring; a store that is away for a moment must not delay it."""
+        try:
+            self._log.move_to(ResetState.RESTORING_REPLICAS)
+        except FencedError:
+            raise
+        except CaretakerError as error:
+            self._log.tell("note", level=logging.WARNING, reason=f"restoring all the same: {error}")
 
     def _settled(self) -> TableObservation | None:
         """Return the table as it is, after watching it where a SET to 0 may still land.
@@ -245,7 +254,7 @@ class Reset:
             reason = f"somebody set number_of_replicas to {now.number_of_replicas!r}"
             self._log.close(ResetOutcome.CHANGED_UNDERNEATH, reason)
         elif failure:
-            self._log.close(ResetOutcome.FAILED_RESTORED, failure)
+            self._log.leave_restored(failure)
         else:
             degraded = self._degraded(now)
             self._log.close(outcome_of(ticket), ticket.reason, degraded=degraded)
@@ -297,25 +306,30 @@ class Reset:
         if self._log.journey.ticket is None:
             self._log.leave(reason, left_undone=True)
             return
-        if not self._log.touched:
-            self._log.leave_untouched(reason)
-            return
         try:
-            self._put_back_after(reason, watch=watch)
+            if not self._log.touched:
+                self._log.leave_restored(reason)
+            else:
+                self._put_back_after(reason, watch=watch)
         except FencedError as error:
             self._log.yield_to_new_owner(error)
-        except CaretakerError as error:
-            self._log.call_for_help(not_restored(self._log.ticket, error))
 
     def _put_back_after(self, reason: str, *, watch: bool) -> None:
-        self._put_back()
-        if self._log.over:
+        try:
+            self._put_back()
+            if self._log.over:
+                return
+            self._log.tell("note", reason=f"Rollback successful for {self._target}")
+            if unsettled(self._log.ticket) and not watch:
+                # Being stopped leaves no minute to watch it; the ticket stays open, and whoever
+                # picks it up watches.
+                return
+            now = self._settled()
+        except FencedError:
+            raise
+        except CaretakerError as error:
+            # Not from the restore, which calls for help itself: from what comes after it.
+            self._log.leave_restored(f"{reason}; {error}")
             return
-        self._log.tell("note", reason=f"Rollback successful for {self._target}")
-        if unsettled(self._log.ticket) and not watch:
-            # Being stopped leaves no minute to watch it; the ticket stays open, and whoever picks
-            # it up watches.
-            return
-        now = self._settled()
         if now is not None:
             self._conclude(now, failure=reason)

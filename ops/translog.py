@@ -1,4 +1,4 @@
-"""The translog jobs' steps: preflight, detect, remember, drain, await, restore, verify, conclude."""
+"""The translog jobs' steps, thin: each hands its table to `ops.reset` and returns the journey."""
 
 # No postponed annotations here: Dagster reads those of an op as they stand.
 import hashlib
@@ -12,7 +12,14 @@ import dagster as dg
 
 from caretaker.errors import FencedError, UnsafeError
 from caretaker.translog.detect import Finding, History, find_oversized, select
-from caretaker.translog.model import Owner, ResetState, ResetTicket, Target, partition_text, target_key
+from caretaker.translog.model import (
+    Owner,
+    ResetState,
+    ResetTicket,
+    Target,
+    partition_text,
+    target_key,
+)
 from caretaker.translog.outcome import ResetOutcome, ResetResult, exit_code, summarise
 from caretaker.translog.plan import Flush, SetReplicas, plan_reset
 from caretaker.translog.policy import ResetPolicy

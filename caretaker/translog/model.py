@@ -15,7 +15,8 @@ from caretaker.identifiers import SqlValue
 
 MIB = 1024 * 1024
 
-#: `translog.flush_threshold_size` where neither partition nor table sets one (IndexSettings.java:92).
+#: `translog.flush_threshold_size` where neither partition nor table sets one
+#: (IndexSettings.java:92).
 DEFAULT_FLUSH_THRESHOLD_BYTES = 512 * MIB
 
 

@@ -62,9 +62,9 @@ class ResetPolicy:
         None means "not given" for every key, so that a run config may leave any of them empty.
         """
         known = {field.name for field in fields(cls)}
-        for key in given:
+        for key, value in given.items():
             if key not in known:
-                raise InvalidSettingError(key, given[key], f"one of {', '.join(sorted(known))}")
+                raise InvalidSettingError(key, value, f"one of {', '.join(sorted(known))}")
         present = {key: value for key, value in given.items() if value is not None}
         if "remedy" in present:
             present["remedy"] = _remedy(present["remedy"])

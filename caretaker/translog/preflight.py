@@ -53,7 +53,7 @@ def _health(cluster: ClusterObservation, own: frozenset[tuple[str, str, str]]) -
 
 
 def _hidden_trouble(cluster: ClusterObservation) -> bool:
-    """Whether `sys.cluster_health`, which tells the truth to everyone, counts more than is visible."""
+    """Whether `sys.cluster_health`, true for every user, counts more than is visible."""
     if cluster.missing_shards is None or cluster.underreplicated_shards is None:
         return False
     seen_missing = sum(max(0, table.missing_shards) for table in cluster.unhealthy)

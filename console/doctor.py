@@ -1,0 +1,123 @@
+"""`caretaker doctor`: what works, what a wing would refuse, and what to change. Read-only."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import click
+
+from caretaker.errors import CaretakerError
+from caretaker.translog.model import ClusterObservation
+from caretaker.translog.policy import ResetPolicy
+from caretaker.translog.preflight import refusals
+from console.environment import require_dagster_home
+from console.options import output_option
+from console.output import print_json, print_table
+from console.runs import sentence
+from resources.cratedb_client import CrateDBClient
+from resources.cratedb_settings import CONNECTION_STRING, CrateDBSettings
+from resources.state_store import StateStore, state_url
+
+_EXAMPLES = """\b
+Examples:
+  caretaker doctor                     every configured system
+  caretaker doctor crate --output json
+"""
+
+
+class Diagnosis(NamedTuple):
+    """One thing that was looked at.
+
+    Attributes:
+        status: ok, warn (a wing would refuse now), fail (it cannot work), off (not configured).
+    """
+
+    system: str
+    check: str
+    status: str
+    detail: str
+
+
+def _dagster() -> Iterator[Diagnosis]:
+    home = require_dagster_home()
+    yield Diagnosis("dagster", "home", "ok", str(home))
+    config = home / "dagster.yaml"
+    found = "ok" if config.is_file() else "warn"
+    detail = str(config) if config.is_file() else f"no {config}: copy dagster.yaml of the project"
+    yield Diagnosis("dagster", "dagster.yaml", found, detail)
+
+
+def _state() -> Iterator[Diagnosis]:
+    url = state_url(os.environ)
+    with StateStore.open(url) as store:
+        waiting = store.open_tickets()
+        shown = url.render_as_string(hide_password=True)
+        yield Diagnosis("state", "store", "ok", shown)
+    detail = f"{len(waiting)} open: caretaker tickets" if waiting else "none open"
+    yield Diagnosis("state", "tickets", "warn" if waiting else "ok", detail)
+
+
+def _crate() -> Iterator[Diagnosis]:
+    if not os.environ.get(CONNECTION_STRING):
+        yield Diagnosis("crate", "connection", "off", f"{CONNECTION_STRING} is not set")
+        return
+    with CrateDBClient(CrateDBSettings.from_environment(os.environ)) as crate:
+        connected = crate.connect()
+        versions = ", ".join(sorted(set(connected.versions.values())))
+        detail = f"{connected.cluster_name}, {len(connected.versions)} nodes, CrateDB {versions}"
+        yield Diagnosis("crate", "connection", "ok", detail)
+        for host, reason in connected.unreachable.items():
+            yield Diagnosis("crate", host, "warn", reason)
+        cluster = crate.observe_cluster()
+        yield _privileges(cluster)
+        reasons = refusals(cluster, ResetPolicy())
+        for reason in reasons:
+            yield Diagnosis("crate", "preflight", "warn", f"a reset would refuse: {reason}")
+        if not reasons:
+            yield Diagnosis("crate", "preflight", "ok", "a reset may begin")
+
+
+def _privileges(cluster: ClusterObservation) -> Diagnosis:
+    detail = f"{cluster.user} sees {cluster.visible_tables} tables and partitions"
+    if cluster.superuser:
+        detail += " (superuser: more than a reset needs)"
+    status = "ok" if cluster.visible_tables or cluster.superuser else "warn"
+    if status == "warn":
+        detail += ": GRANT DQL ON SCHEMA sys and DDL ON the schemas to look after"
+    return Diagnosis("crate", "privileges", status, detail)
+
+
+_SYSTEMS: dict[str, Callable[[], Iterator[Diagnosis]]] = {
+    "dagster": _dagster,
+    "state": _state,
+    "crate": _crate,
+}
+
+
+@click.command(
+    "doctor",
+    epilog=_EXAMPLES,
+    help="Reach every configured system and say what works, what would make a wing refuse, and "
+    "what to change. Changes nothing. Exits with 1 if something cannot work.",
+)
+@click.argument("system", required=False, type=click.Choice(sorted(_SYSTEMS)))
+@output_option
+def doctor(*, system: str | None, output: str) -> None:
+    """Examine one system, or all."""
+    found = [d for name in ([system] if system else _SYSTEMS) for d in _examined(name)]
+    failed = any(diagnosis.status == "fail" for diagnosis in found)
+    if output == "json":
+        print_json({"checks": [d._asdict() for d in found], "ok": not failed})
+    else:
+        print_table(["system", "check", "status", "detail"], found)
+    sys.exit(1 if failed else 0)
+
+
+def _examined(system: str) -> Iterator[Diagnosis]:
+    try:
+        yield from _SYSTEMS[system]()
+    except CaretakerError as error:
+        yield Diagnosis(system, "reach", "fail", sentence(error))

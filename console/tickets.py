@@ -1,0 +1,215 @@
+"""`caretaker tickets`: what was promised to be put back, and making good on it now."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from caretaker.errors import InvalidSettingError, RefusedError
+from caretaker.translog.model import PartitionRef, partition_text
+from console.environment import use_log_format
+from console.options import log_format_option, output_option
+from console.output import iso, print_json, print_table, results_document
+from console.runs import run_job
+from console.stores import open_store
+from ops.restoring import remedy_for
+from ops.translog import RunReport
+from resources.state_store import StateStore, TicketRow
+
+_EXAMPLES = """\b
+Examples:
+  caretaker tickets                    open tickets, and the statement that honours each
+  caretaker tickets restore            restore all whose run is dead, now
+"""
+
+
+@click.group(
+    "tickets",
+    invoke_without_command=True,
+    epilog=_EXAMPLES,
+    help="What caretaker has promised to put back. Without a verb: the open ones.",
+)
+@click.pass_context
+def tickets(context: click.Context) -> None:
+    """List what is open unless another verb is named."""
+    if context.invoked_subcommand is None:
+        context.invoke(list_tickets, every=False, limit=100, output="table")
+
+
+@tickets.command("list", epilog=_EXAMPLES)
+@click.option("--all", "every", is_flag=True, help="Closed ones too, newest first.")
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(1))
+@output_option
+def list_tickets(*, every: bool, limit: int, output: str) -> None:
+    """List tickets."""
+    with open_store() as store:
+        rows = store.tickets(limit, include_closed=every)
+    if output == "json":
+        print_json({"tickets": [_document(row) for row in rows]})
+        return
+    if not rows:
+        click.echo("No open ticket: nothing waits to be put back.")
+        return
+    print_table(
+        ["id", "table", "partition", "state", "original", "run", "heartbeat", "reason"],
+        [
+            [
+                row.ticket.id,
+                str(row.ticket.target.table),
+                partition_text(row.ticket.target) or None,
+                row.ticket.state.value if row.closed_at is None else "closed",
+                row.ticket.original_replicas,
+                row.ticket.owner.run_id[:8],
+                iso(row.ticket.heartbeat_at),
+                row.ticket.reason or None,
+            ]
+            for row in rows
+        ],
+    )
+
+
+@tickets.command(
+    "show",
+    epilog="\b\nExamples:\n  caretaker tickets show 12\n"
+    "  caretaker tickets show 12 --output json\n",
+)
+@click.argument("ticket_id", type=int)
+@output_option
+def show_ticket(*, ticket_id: int, output: str) -> None:
+    """Show one ticket, every statement sent under it, and the statement that honours it."""
+    with open_store() as store:
+        row = store.ticket_row(ticket_id)
+        sent = store.statements(ticket_id)
+    document = _document(row)
+    document["statements"] = [
+        {
+            "sql": statement.sql_text,
+            "sent_at": iso(statement.began_at),
+            "result": statement.result,
+            "error": statement.error,
+        }
+        for statement in sent
+    ]
+    if output == "json":
+        print_json(document)
+        return
+    for key, value in document.items():
+        if key != "statements":
+            click.echo(f"{key + ':':20} {'-' if value is None else value}")
+    for statement in document["statements"]:
+        click.echo(
+            f"{statement['sent_at']}  {statement['result'] or 'no answer'}  {statement['sql']}"
+        )
+
+
+@tickets.command("restore", epilog=_EXAMPLES)
+@click.argument("ticket_ids", type=int, nargs=-1)
+@click.option("--dry-run", is_flag=True, help="Only print the statements.")
+@output_option
+@log_format_option
+def restore_tickets(
+    *, ticket_ids: tuple[int, ...], dry_run: bool, output: str, log_format: str | None
+) -> None:
+    """Give tables back what their tickets remember: those named, or all whose run is dead."""
+    use_log_format(log_format)
+    with open_store() as store:
+        waiting = _named(store, ticket_ids)
+    if dry_run or not waiting:
+        _print_remedies(waiting, output)
+        return
+    options: dict[str, Any] = {"ticket_ids": list(ticket_ids)} if ticket_ids else {}
+    end = run_job("translog_restore", options, outputs=("record_restores",))
+    report = end.outputs.get("record_restores")
+    if not isinstance(report, RunReport):
+        raise RefusedError(end.failure or "the run was stopped; its tickets stay open")
+    if output == "json":
+        print_json(results_document(report.results, report.exit_code))
+    else:
+        for result in report.results:
+            outcome = result.outcome.value if result.outcome else result.state.value
+            click.echo(f"{result.target}: {outcome} {result.reason}".rstrip())
+        if not report.results:
+            click.echo("Every open ticket belongs to a run that is alive: nothing to do.")
+    sys.exit(0 if report.exit_code == 0 else 1)
+
+
+@tickets.command(
+    "clear",
+    epilog="\b\nExamples:\n  caretaker tickets clear doc.metrics\n"
+    "  caretaker tickets clear doc.metrics --dry-run\n",
+)
+@click.argument("table")
+@click.option("--dry-run", is_flag=True, help="Only say what would be cleared.")
+@output_option
+def clear(*, table: str, dry_run: bool, output: str) -> None:
+    """Let a table that was set aside after resets without cure be reset again."""
+    with open_store() as store:
+        known = {
+            (row.cluster_id, row.target)
+            for row in store.outcomes(limit=100_000)
+            if str(row.target.table) == table
+        }
+        if not known:
+            raise InvalidSettingError("TABLE", table, "a schema.table that was reset before")
+        for cluster_id, target in known:
+            if not dry_run:
+                store.clear_set_aside(cluster_id, target)
+    cleared = sorted(str(target) for _, target in known)
+    if output == "json":
+        print_json({"cleared": cleared, "dry_run": dry_run})
+    else:
+        for name in cleared:
+            click.echo(f"{name}: {'would be' if dry_run else 'is'} cleared")
+
+
+def _named(store: StateStore, ticket_ids: tuple[int, ...]) -> list[Any]:
+    """Return the open tickets that are meant; one that is closed or unknown is refused."""
+    waiting = store.open_tickets()
+    if not ticket_ids:
+        return waiting
+    by_id = {ticket.id: ticket for ticket in waiting}
+    for ticket_id in ticket_ids:
+        if ticket_id not in by_id:
+            store.ticket(ticket_id)
+            raise RefusedError(f"ticket {ticket_id} is closed: its table has its replicas")
+    return [by_id[ticket_id] for ticket_id in ticket_ids]
+
+
+def _print_remedies(waiting: list[Any], output: str) -> None:
+    if output == "json":
+        remedies = [{"id": t.id, "remedy": remedy_for(t).rendered} for t in waiting]
+        print_json({"tickets": remedies, "dry_run": True})
+    elif not waiting:
+        click.echo("No open ticket: nothing waits to be put back.")
+    for ticket in waiting if output == "table" else ():
+        click.echo(f"-- ticket {ticket.id}, {ticket.state.value}".replace("\n", " "))
+        click.echo(f"{remedy_for(ticket).rendered};")
+
+
+def _document(row: TicketRow) -> dict[str, Any]:
+    ticket = row.ticket
+    target = ticket.target
+    return {
+        "id": ticket.id,
+        "schema": target.table.schema,
+        "table": target.table.name,
+        "partition": dict(target.values) if isinstance(target, PartitionRef) else None,
+        "state": ticket.state.value,
+        "original_replicas": ticket.original_replicas,
+        "cluster_id": ticket.cluster_id,
+        "cluster_name": row.cluster_name,
+        "run_id": ticket.owner.run_id,
+        "host": ticket.owner.host,
+        "pid": ticket.owner.pid,
+        "epoch": ticket.epoch,
+        "created_at": iso(ticket.created_at),
+        "heartbeat_at": iso(ticket.heartbeat_at),
+        "closed_at": iso(row.closed_at),
+        "attempts": ticket.attempts,
+        "next_try_at": iso(row.next_try_at),
+        "last_error": row.last_error or None,
+        "reason": ticket.reason or None,
+        "remedy": remedy_for(ticket).rendered,
+    }

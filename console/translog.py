@@ -1,0 +1,318 @@
+"""`caretaker translogs`: report, plan or reset, by the very jobs that the UI shows."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+from typing import Any as Backlog
+
+from caretaker.errors import CaretakerError, RefusedError
+from caretaker.translog.model import MIB, partition_text
+from caretaker.translog.outcome import ResetOutcome, ResetResult, exit_code, summarise
+from console.environment import require_dagster_home, use_log_format
+from console.options import log_format_option, output_option, with_config_file
+from console.output import print_json, print_table, results_document
+from console.runs import RunEnd, run_job
+from console.stores import open_store
+from ops.logbook import result_of
+from ops.restoring import remedy_for
+from ops.translog import RunReport
+from ops.translog_config import TranslogReportConfig, TranslogResetConfig, TranslogRestoreConfig
+
+_EXAMPLES = """\b
+Examples:
+  caretaker translogs                                   what is wrong, and why
+  caretaker translogs --autoexec --percentage 300 --max-wait 1800
+"""
+
+#: Options that choose or shape a reset; `--resume` only finishes what was begun.
+_SELECTORS = (
+    "percentage",
+    "max_wait_s",
+    "concurrent",
+    "size_mb",
+    "table",
+    "remedy",
+    "nudge",
+    "expected_nodes",
+    "max_tables",
+)
+
+#: Ctrl-C twice: stop at once, and leave the ticket.
+_AT_ONCE = 2
+
+
+@click.command(
+    "translogs",
+    epilog=_EXAMPLES,
+    help="Find replicas that hold huge uncommitted translogs, and free them. Without an option: "
+    "only the report. Exit codes: 0 done or nothing to do, 1 nothing touched, 2 every table "
+    "failed, 3 some failed or were left undone, 4 a table is without its original replicas.",
+)
+@click.option("--autoexec", is_flag=True, help="Reset the tables found, one after another.")
+@click.option("--execute", is_flag=True, help="Print the statements for you to run by hand.")
+@click.option("--dry-run", is_flag=True, help="Say what --autoexec would do; change nothing.")
+@click.option("--resume", is_flag=True, help="Restore tables whose run died; start nothing new.")
+@click.option("--percentage", type=int, help="Act from this % of the threshold.  [default: 200]")
+@click.option(
+    "--max-wait",
+    "max_wait_s",
+    type=float,
+    metavar="SECONDS",
+    help="Longest wait for leases.  [default: 720]",
+)
+@click.option("--concurrent", type=int, help="Tables at 0 replicas at once, 1-8.  [default: 1]")
+@click.option("--size-mb", "size_mb", type=float, help="Act only from this many MiB.")
+@click.option("--table", metavar="RE", help="Act only where this matches all of schema.table.")
+@click.option("--remedy", help="replicas or flush_first.  [default: replicas]")
+@click.option(
+    "--no-nudge",
+    "nudge",
+    flag_value=False,
+    default=None,
+    type=bool,
+    help="Wait for CrateDB's own lease sync instead of asking for it.",
+)
+@click.option("--expected-nodes", type=int, help="Refuse unless so many nodes are present.")
+@click.option("--max-tables", type=int, help="Reset at most so many, worst first.")
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The job's run config in YAML; options win over it.",
+)
+@output_option
+@log_format_option
+def translogs(
+    *,
+    autoexec: bool,
+    execute: bool,
+    dry_run: bool,
+    resume: bool,
+    config_file: Path | None,
+    output: str,
+    log_format: str | None,
+    **flags: Any,
+) -> None:
+    """Choose the face and run its job."""
+    _refuse_together(autoexec=autoexec, execute=execute, dry_run=dry_run, resume=resume, **flags)
+    use_log_format(log_format)
+    if resume:
+        code = _resume(config_file, output, dry_run=dry_run)
+    elif autoexec or dry_run:
+        code = _reset(config_file, flags, output, dry_run=dry_run)
+    else:
+        code = _report(config_file, flags, output, paste=execute)
+    sys.exit(code)
+
+
+def _refuse_together(*, autoexec: bool, execute: bool, dry_run: bool, **others: Any) -> None:
+    resume = others.pop("resume")
+    if autoexec and execute:
+        raise click.UsageError("--autoexec and --execute exclude each other: run it, or print it")
+    if execute and dry_run:
+        raise click.UsageError("--execute and --dry-run exclude each other: both only print")
+    if resume:
+        given = [name for name in _SELECTORS if others.get(name) is not None]
+        if given or autoexec or execute:
+            raise click.UsageError("--resume finishes what was begun and takes no selector")
+
+
+def _report(config_file: Path | None, flags: dict[str, Any], output: str, *, paste: bool) -> int:
+    # The file may be a reset's: a report takes from it what it has a use for.
+    whole = with_config_file(config_file, flags, TranslogResetConfig)
+    TranslogResetConfig(**whole).policy()
+    options = {key: whole[key] for key in TranslogReportConfig.model_fields if key in whole}
+    end = run_job("translog_report", options, outputs=("translog_backlog",))
+    backlog = end.outputs.get("translog_backlog")
+    if not isinstance(backlog, Backlog):
+        raise RefusedError(end.failure or "the report was stopped")
+    results = backlog.results()
+    if output == "json":
+        print_json(results_document(results, 0))
+    elif paste:
+        _print_statements(results)
+    else:
+        _print_backlog(results)
+    return 0
+
+
+def _reset(config_file: Path | None, flags: dict[str, Any], output: str, *, dry_run: bool) -> int:
+    options = with_config_file(config_file, flags, TranslogResetConfig)
+    if dry_run:
+        options["dry_run"] = True
+    TranslogResetConfig(**options).policy()
+    end = run_job("translog_reset", options, outputs=("record_resets",))
+    report = end.outputs.get("record_resets")
+    if isinstance(report, RunReport):
+        results: Sequence[ResetResult] = report.results
+        code = report.exit_code
+    else:
+        results, code = _what_the_store_knows(end)
+        if not any(result.attempted for result in results) and code == 1:
+            raise RefusedError(end.failure or "the run was stopped")
+    if output == "json":
+        print_json(results_document(results, code))
+    elif report is not None and report.dry_run:
+        _print_statements(results)
+    else:
+        _print_outcomes(results)
+    return code
+
+
+def _resume(config_file: Path | None, output: str, *, dry_run: bool) -> int:
+    options = with_config_file(config_file, {}, TranslogRestoreConfig)
+    require_dagster_home()
+    with open_store() as store:
+        waiting = store.open_tickets()
+    if not waiting or dry_run:
+        results = [_of_ticket(ticket) for ticket in waiting]
+        if output == "json":
+            print_json(results_document(results, 0))
+        elif not waiting:
+            click.echo("No open ticket: nothing to resume.")
+        else:
+            _print_statements(results)
+        return 0
+    end = run_job("translog_restore", options, outputs=("record_restores",))
+    report = end.outputs.get("record_restores")
+    if not isinstance(report, RunReport):
+        if end.stops:
+            return 4
+        raise RefusedError(end.failure or "the run was stopped")
+    if output == "json":
+        print_json(results_document(report.results, report.exit_code))
+    else:
+        _print_outcomes(report.results)
+    return report.exit_code
+
+
+def _of_ticket(ticket: Any) -> ResetResult:
+    return ResetResult(
+        target=ticket.target,
+        state=ticket.state,
+        outcome=None,
+        cause=ticket.cause,
+        worst_bytes=ticket.worst_bytes,
+        threshold_bytes=ticket.threshold_bytes,
+        percentage=ticket.worst_bytes * 100 / ticket.threshold_bytes,
+        original_replicas=ticket.original_replicas,
+        reason=ticket.reason,
+        statements=(remedy_for(ticket).rendered,),
+    )
+
+
+def _what_the_store_knows(end: RunEnd) -> tuple[list[ResetResult], int]:
+    """Return the outcomes of a run that did not reach its end, its open tickets restored first.
+
+    Stopped twice, nothing more is tried: the tickets stay, and so does the way back.
+    """
+    with open_store() as store:
+        left = [ticket for ticket in store.open_tickets() if ticket.owner.run_id == end.run_id]
+        if left and end.stops < _AT_ONCE:
+            ids = [ticket.id for ticket in left]
+            run_job("translog_restore", {"ticket_ids": ids}, outputs=("record_restores",))
+            left = [ticket for ticket in store.open_tickets() if ticket.id in ids]
+        restored_for = {end.run_id}
+        results = [
+            result_of(row) for row in store.outcomes(limit=1000) if row.run_id in restored_for
+        ]
+        lock_of = {ticket.cluster_id for ticket in left}
+    for ticket in left:
+        reason = f"ticket {ticket.id} stays open; run: {remedy_for(ticket).rendered}"
+        results.append(
+            replace(_of_ticket(ticket), outcome=ResetOutcome.NOT_RESTORED, reason=reason)
+        )
+    if lock_of:
+        return results, 4
+    attempted = any(result.attempted for result in results)
+    return results, 3 if attempted else exit_code(results) or 1
+
+
+def _print_statements(results: Sequence[ResetResult]) -> None:
+    """Print SQL that can be pasted as it stands; what is no SQL is a comment."""
+    if not any(result.statements for result in results):
+        click.echo("-- Nothing to do.")
+    for result in results:
+        title = f"{result.target}: {result.worst_bytes / MIB:.1f} MiB, {result.percentage:.0f} % of"
+        click.echo(f"-- {title} its threshold, {result.cause}".replace("\n", " "))
+        if result.outcome is ResetOutcome.SKIPPED:
+            click.echo(f"-- skipped: {result.reason}".replace("\n", " "))
+        for statement in result.statements:
+            click.echo(f"{statement};")
+
+
+def _print_backlog(results: Sequence[ResetResult]) -> None:
+    if not results:
+        click.echo("No replica is above its threshold at that percentage.")
+        return
+    columns = ["table", "partition", "worst MiB", "threshold MiB", "%", "cause", "replicas", "note"]
+    print_table(
+        columns,
+        [
+            [
+                str(result.target.table),
+                partition_text(result.target) or None,
+                round(result.worst_bytes / MIB, 1),
+                round(result.threshold_bytes / MIB, 1),
+                round(result.percentage, 1),
+                result.cause,
+                result.original_replicas,
+                result.reason or None,
+            ]
+            for result in results
+        ],
+    )
+    click.echo(
+        "\nTo see the statements: --execute. To plan the reset: --dry-run. To run: --autoexec."
+    )
+
+
+def _print_outcomes(results: Sequence[ResetResult]) -> None:
+    if not results:
+        click.echo("No table is above its threshold: nothing to do.")
+        return
+    columns = ["table", "partition", "outcome", "replicas", "s at 0", "seconds", "reason"]
+    print_table(
+        columns,
+        [
+            [
+                str(result.target.table),
+                partition_text(result.target) or None,
+                _outcome(result),
+                f"{result.original_replicas} -> {result.final_replicas}",
+                result.seconds_at_zero,
+                result.duration_s,
+                result.reason or None,
+            ]
+            for result in results
+        ],
+    )
+    counts = summarise(results)
+    click.echo(
+        f"\n{counts.found} found, {counts.attempted} attempted, {counts.completed} completed, "
+        f"{counts.failed} failed, {counts.not_restored} not restored, {counts.skipped} skipped"
+    )
+
+
+def _outcome(result: ResetResult) -> str:
+    if result.left_undone:
+        return "LEFT UNDONE"
+    name = result.outcome.value if result.outcome else result.state.value
+    return f"{name} (degraded)" if result.degraded else name
+
+
+def usage_exit_code() -> int:
+    """Return what a usage error of this verb exits with: nothing was touched."""
+    return 1
+
+
+def fails_with(error: CaretakerError) -> int:  # noqa: ARG001 - the same for every kind
+    """Return what an error before the first table exits with."""
+    return 1

@@ -1,0 +1,294 @@
+"""Pictures for those who look rather than read: PNGs of some 30 KB inside Markdown metadata."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from functools import cache
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from caretaker.translog.model import MIB
+from caretaker.translog.outcome import ResetOutcome
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import Formatter
+
+#: Bars that fit on a screen with names that can still be read.
+MOST_BARS = 15
+
+_WIDTH_IN = 9.0
+_DPI = 100
+_LONGEST_LABEL = 44
+_INK, _FAINT, _RULE = "#222222", "#6b6b6b", "#e4e4e4"
+
+#: Inches above the axes for the title, and below them for their ticks and the legend.
+_ABOVE_IN, _BELOW_IN = 0.82, 0.86
+
+
+class Fate(Enum):
+    """What a reset would do about a table now: words, fill and edge.
+
+    The colours are Okabe and Ito's, told apart by all eyes; dark, bright and hollow also in grey.
+    """
+
+    RESET = ("a reset would take it now", "#0072B2", "#0072B2")
+    LEFT = ("left alone for now (see reason)", "#E69F00", "#E69F00")
+    BELOW = ("below the acting percentage", "#F4F4F4", "#8A8A8A")
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A table's worst replica."""
+
+    name: str
+    percentage: float
+    worst_bytes: int
+    fate: Fate
+
+
+@dataclass(frozen=True, slots=True)
+class ResetPoint:
+    """How long a table was at 0 replicas; `outcome` None while it still is."""
+
+    at: datetime
+    seconds_at_zero: float
+    outcome: ResetOutcome | None
+
+
+#: Colour and marker of each outcome: either alone tells them apart.
+_OUTCOMES: dict[ResetOutcome | None, tuple[str, str, str]] = {
+    ResetOutcome.COMPLETED: ("completed", "#0072B2", "o"),
+    ResetOutcome.LEASES_TIMED_OUT: ("leases timed out", "#E69F00", "s"),
+    ResetOutcome.PRIMARY_LOST: ("primary lost", "#CC79A7", "v"),
+    ResetOutcome.FAILED_RESTORED: ("failed, restored", "#009E73", "D"),
+    ResetOutcome.CHANGED_UNDERNEATH: ("changed by somebody else", "#56B4E9", "P"),
+    ResetOutcome.NOT_RESTORED: ("not restored", "#D55E00", "X"),
+    None: ("still at 0 replicas", "#D55E00", "X"),
+}
+
+_TIME_TICKS = {
+    0.1: "0.1 s", 1: "1 s", 10: "10 s", 60: "1 min", 600: "10 min", 3600: "1 h", 36000: "10 h",
+    360000: "100 h",
+}  # fmt: skip
+
+
+def embedded(png: bytes, words: str) -> dg.MarkdownMetadataValue:
+    """Return a picture as Markdown that carries it along; `words` is what it shows."""
+    data = base64.b64encode(png).decode()
+    return dg.MetadataValue.md(f"![{words}](data:image/png;base64,{data})")
+
+
+def backlog_picture(bars: Sequence[Bar], acting_percentage: int, *, otherwise: str) -> bytes:
+    """Draw the worst translogs against their thresholds; with no bar, say `otherwise` instead."""
+    if not bars:
+        return _said("Nothing above its threshold", otherwise)
+    shown = sorted(bars, key=lambda bar: -bar.percentage)[:MOST_BARS]
+    names = [_label(bar.name) for bar in shown]
+    left = 0.05 + 0.0075 * max(12, *map(len, names))
+    figure, axes = _axes(1.75 + 0.34 * len(shown), left=left)
+    for place, bar in enumerate(shown):
+        _, fill, edge = bar.fate.value
+        axes.barh(place, bar.percentage, 0.68, color=fill, edgecolor=edge, lw=0.9)
+        axes.annotate(
+            f"{bar.percentage:,.0f} %   {_size(bar.worst_bytes)}",
+            (bar.percentage, place),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            color=_INK,
+            fontsize=9,
+            zorder=5,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.2},
+        )
+    axes.set_yticks(range(len(shown)), names)
+    for tick in axes.get_yticklabels():
+        # A table may be called a$b$c, which would be set as a formula, or fail to be one.
+        tick.set_parse_math(False)
+    axes.invert_yaxis()
+    axes.set_xlim(0, max(shown[0].percentage, float(acting_percentage), 100.0) * 1.28)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f} %")
+    axes.axvline(100, color=_INK, lw=1.4, label="threshold (100 %)")
+    axes.axvline(
+        acting_percentage,
+        color=_INK,
+        lw=1.4,
+        ls=(0, (4, 2)),
+        label=f"a reset acts from here ({acting_percentage} %)",
+    )
+    for fate in Fate:
+        if any(bar.fate is fate for bar in shown):
+            words, fill, edge = fate.value
+            axes.bar(0, 0, color=fill, edgecolor=edge, lw=0.9, label=words)
+    axes.grid(axis="x", color=_RULE, lw=0.8)
+    _legend(figure, axes)
+    of_them = f"; the {len(shown)} worst of them" if len(bars) > len(shown) else ""
+    _title(
+        figure,
+        "Uncommitted translog of the worst replica, in % of the table's own threshold",
+        f"{len(bars):,} above the threshold{of_them}",
+    )
+    return _png(figure)
+
+
+def resets_picture(points: Iterable[ResetPoint], since: datetime, now: datetime) -> bytes:
+    """Draw how long each reset left a table without replicas, over time."""
+    points = list(points)
+    at_zero = [point for point in points if point.seconds_at_zero > 0]
+    days = round((now - since) / timedelta(days=1))
+    if not at_zero:
+        never = len(points)
+        return _said(
+            f"No table was at 0 replicas in the last {days} days",
+            f"{never} attempts ended before a table got there." if never else "No reset ran.",
+        )
+    figure, axes = _axes(3.9, left=0.09)
+    axes.set_yscale("log")
+    for outcome, (words, colour, marker) in _OUTCOMES.items():
+        found = [point for point in at_zero if point.outcome is outcome]
+        if not found:
+            continue
+        axes.scatter(
+            [point.at for point in found],  # type: ignore[arg-type]  # dates are fine
+            [point.seconds_at_zero for point in found],
+            s=90 if outcome is None else 34,
+            color=colour,
+            marker=marker,
+            edgecolor="white",
+            linewidth=0.5,
+            alpha=0.9,
+            zorder=3,
+            label=f"{words} ({len(found)})",
+        )
+    _time_scales(axes, [point.seconds_at_zero for point in at_zero], since, now)
+    axes.grid(color=_RULE, lw=0.8)
+    _legend(figure, axes)
+    seconds = sorted(point.seconds_at_zero for point in at_zero)
+    _title(
+        figure,
+        "How long each reset left a table without replicas",
+        f"Last {days} days: half of them at most {_duration(seconds[(len(seconds) - 1) // 2])}, "
+        f"the longest {_duration(seconds[-1])}",
+    )
+    return _png(figure)
+
+
+def _time_scales(axes: Axes, seconds: Sequence[float], since: datetime, now: datetime) -> None:
+    low, high = min(*seconds, 0.7) * 0.7, max(*seconds, 14.0) * 1.6
+    axes.set_ylim(low, high)
+    axes.set_yticks([t for t in _TIME_TICKS if low <= t <= high], minor=False)
+    axes.set_yticklabels([text for t, text in _TIME_TICKS.items() if low <= t <= high])
+    axes.minorticks_off()
+    margin = (now - since) / 50
+    axes.set_xlim(since - margin, now + margin)  # type: ignore[arg-type]  # dates are fine
+    axes.xaxis.set_major_formatter(_date_formatter())
+
+
+def _said(title: str, words: str) -> bytes:
+    """Draw that there is nothing to draw."""
+    figure = _figure(1.3)
+    figure.text(0.5, 0.62, title, ha="center", va="center", fontsize=15, color=_INK)
+    figure.text(
+        0.5, 0.3, _drawable(words), ha="center", va="center", fontsize=10.5, color=_FAINT,
+        parse_math=False,
+    )  # fmt: skip
+    return _png(figure)
+
+
+def _figure(height_in: float) -> Figure:
+    # Not at the top: 0.9 s for every start of the CLI and of the code server, few of which draw.
+    # Not pyplot, which keeps every figure and is not safe in threads; a bare Figure draws with Agg.
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    return Figure(figsize=(_WIDTH_IN, height_in), dpi=_DPI, facecolor="white")
+
+
+def _axes(height_in: float, *, left: float) -> tuple[Figure, Axes]:
+    figure = _figure(height_in)
+    bottom = _BELOW_IN / height_in
+    axes = figure.add_axes((left, bottom, 0.97 - left, 1 - bottom - _ABOVE_IN / height_in))
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color("#b0b0b0")
+    axes.tick_params(length=0, labelsize=9, labelcolor=_INK)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _title(figure: Figure, title: str, below: str) -> None:
+    inch = 1 / figure.get_figheight()
+    figure.text(0.02, 1 - 0.3 * inch, title, fontsize=12.5, color=_INK, va="center", weight="bold")
+    figure.text(0.02, 1 - 0.57 * inch, below, fontsize=9.5, color=_FAINT, va="center")
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="upper left", ncols=3, frameon=False, fontsize=9, labelcolor=_INK,
+        bbox_to_anchor=(0.01, (_BELOW_IN - 0.3) / figure.get_figheight()),
+        handlelength=1.6, columnspacing=1.6, borderaxespad=0.0,
+    )  # fmt: skip
+
+
+def _png(figure: Figure) -> bytes:
+    from PIL import Image  # noqa: PLC0415 - as in _figure; it comes with matplotlib
+
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png")
+    # Flat colours and grey letters: 64 shades are a third of the bytes, and every event has them.
+    # Not the default method, a median cut: a colour that only one point has is lost in it.
+    packed = io.BytesIO()
+    with Image.open(drawn) as image:
+        few = image.convert("RGB").quantize(64, Image.Quantize.MAXCOVERAGE)
+        few.save(packed, format="png", optimize=True)
+    return packed.getvalue()
+
+
+def _date_formatter() -> Formatter:
+    from matplotlib.dates import DateFormatter  # noqa: PLC0415 - as in _figure
+
+    return DateFormatter("%d %b")  # type: ignore[no-untyped-call]
+
+
+def _label(name: str) -> str:
+    """Shorten in the middle: schemas differ at the front, partitions at the end."""
+    text = _drawable(name)
+    if len(text) <= _LONGEST_LABEL:
+        return text
+    half = (_LONGEST_LABEL - 1) // 2
+    return f"{text[:half]}…{text[-half:]}"
+
+
+def _drawable(text: str) -> str:
+    """Replace what the font cannot draw: it would be a warning each, and an empty box anyway."""
+    known = _glyphs()
+    return "".join(
+        letter if ord(letter) in known else "\N{REPLACEMENT CHARACTER}" for letter in text
+    )
+
+
+@cache
+def _glyphs() -> frozenset[int]:
+    from matplotlib.font_manager import findfont, get_font  # noqa: PLC0415 - as in _figure
+
+    return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
+
+
+def _size(size: int) -> str:
+    mib = size / MIB
+    return f"{mib / 1024:,.1f} GiB" if mib >= 1024 else f"{mib:,.0f} MiB"  # noqa: PLR2004
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 10:  # noqa: PLR2004 - where a tenth stops to matter
+        return f"{seconds:.1f} s"
+    if seconds < 120:  # noqa: PLR2004
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"  # noqa: PLR2004
