@@ -8,15 +8,10 @@ import orjson
 
 from caretaker.errors import TransientError, UnknownResultError
 from resources.cratedb_answers import check_change, nobody_answered, unknown_after
+from resources.cratedb_broken import BrokenAnswerError, NotSentError
 from resources.cratedb_hosts import SQL_PATH, Rota, request_headers
 from resources.cratedb_settings import CrateDBSettings
-from resources.cratedb_wire import (
-    BrokenAnswerError,
-    Deadline,
-    NotSentError,
-    connect,
-    exchange,
-)
+from resources.cratedb_wire import Deadline, connect, exchange
 from resources.sql.cratedb import Statement
 
 

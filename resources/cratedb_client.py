@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
-from caretaker.errors import InvalidSettingError, RefusedError, TransientError
+from caretaker.errors import CaretakerError, InvalidSettingError, RefusedError, TransientError
 from caretaker.translog.model import (
     ClusterObservation,
     PartitionRef,
@@ -26,6 +26,9 @@ from resources.cratedb_tables import Key, Row
 from resources.cratedb_wire import wrong_scheme
 from resources.sql import cratedb as sql
 from resources.sql.cratedb import Statement
+
+#: How long a host may take to say which cluster it belongs to: it is one row in memory.
+IDENTITY_TIMEOUT_S = 10.0
 
 _NO_PRIVILEGE = 4011
 _NO_RELATION = 4041
@@ -80,9 +83,20 @@ class CrateDBClient:
         """Return the rows of a statement that changes nothing."""
         return self._read(self._reader, statement)
 
-    def change(self, statement: Statement) -> None:
-        """Send a statement that changes something, once; see `resources.cratedb_changes`."""
-        send_once(self.settings, self._rota, self._tls, statement)
+    def change(self, statement: Statement, *, timeout_s: float | None = None) -> None:
+        """Send a statement that changes something, once; see `resources.cratedb_changes`.
+
+        `timeout_s` for a statement that is known to take long: DECOMMISSION answers when the node
+        is drained.
+        """
+        settings = self.settings
+        if timeout_s is not None:
+            settings = replace(settings, statement_timeout_s=timeout_s)
+        try:
+            send_once(settings, self._rota, self._tls, statement)
+        except CaretakerError as error:
+            error.target = statement.target or error.target
+            raise
 
     def connect(self) -> Connected:
         """Ask every host which cluster it belongs to, and each node for its version.
@@ -90,10 +104,15 @@ class CrateDBClient:
         Hosts of two clusters in one list, a host that is no CrateDB, wrong credentials, and servers
         older than 5.10 are refused; a host that cannot be reached is listed as long as another can.
         """
+        # One silent host after the other must not add up to minutes.
+        patience = replace(
+            self.settings,
+            statement_timeout_s=min(IDENTITY_TIMEOUT_S, self.settings.statement_timeout_s),
+        )
         identities: dict[str, Row] = {}
         unreachable: dict[str, str] = {}
         for host in self.settings.hosts:
-            reader = Reader(self.settings, Rota((host,)), self._tls)
+            reader = Reader(patience, Rota((host,)), self._tls)
             try:
                 identities[host] = self._identity(host, reader)
             except TransientError as error:
@@ -110,7 +129,8 @@ class CrateDBClient:
         for node, version in versions.items():
             if cluster_rows.is_too_old(version):
                 raise RefusedError(
-                    f"node {node} runs CrateDB {version}: caretaker needs 5.10 or newer", target=node
+                    f"node {node} runs CrateDB {version}: caretaker needs 5.10 or newer",
+                    target=node,
                 )
         return Connected(cluster_id, name, versions, unreachable)
 
@@ -144,7 +164,7 @@ class CrateDBClient:
         return table_rows.table_observation(relation[0], copies.get(key, ()))
 
     def observe_cluster(self, own: frozenset[Key] = frozenset()) -> ClusterObservation:
-        """Return the cluster as it is now, in nine queries whatever its size.
+        """Return the cluster as it is now, in ten queries whatever its size.
 
         `own` are the tables that this run has under way; only to tell whose an unassigned copy is.
         """

@@ -18,17 +18,10 @@ from crate.client.http import Client, Server  # type: ignore[import-untyped]
 
 from caretaker.errors import TransientError
 from resources.cratedb_answers import nobody_answered, result_of_read
+from resources.cratedb_broken import AnswerTooLargeError, BrokenAnswerError, WireError
 from resources.cratedb_hosts import Rota, request_headers
 from resources.cratedb_settings import CrateDBSettings
-from resources.cratedb_wire import (
-    Answer,
-    AnswerTooLargeError,
-    BrokenAnswerError,
-    Deadline,
-    WireError,
-    connect,
-    exchange,
-)
+from resources.cratedb_wire import Answer, Deadline, connect, exchange
 from resources.sql.cratedb import Statement
 
 
@@ -126,7 +119,7 @@ class _KeptServer(Server):  # type: ignore[misc]
         connection = connect(self._host, self._tls, deadline)
         return self._keep(connection, exchange(connection, request, deadline))
 
-    def _keep(self, connection: Any, answer: Answer) -> Answer:  # noqa: ANN401
+    def _keep(self, connection: Any, answer: Answer) -> Answer:
         if not connection.is_closed:
             self._kept.append(connection)
         return answer

@@ -6,6 +6,7 @@ import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -31,7 +32,7 @@ class CrateDBSettings:
     Attributes:
         hosts: Base URLs of its nodes, such as 'https://crate-0:4200', without credentials.
         username: '' sends no credentials, which CrateDB takes for `crate` where it trusts the host.
-        ssl_verify: Whether a host must show a certificate that `ca_cert` (or the system) vouches for.
+        ssl_verify: Whether a host must show a certificate that `ca_cert` vouches for.
         ca_cert: PEM file of the authority; '' for the system's.
         statement_timeout_s: From the first byte sent to the last received, however it drips.
     """
@@ -72,11 +73,17 @@ class CrateDBSettings:
 
     def tls_context(self) -> ssl.SSLContext:
         """A context that trusts what these settings trust."""
-        context = ssl.create_default_context(cafile=self.ca_cert or None)
-        if not self.ssl_verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        return context
+        return _tls_context(self.ca_cert, verify=self.ssl_verify)
+
+
+@cache
+def _tls_context(ca_cert: str, *, verify: bool) -> ssl.SSLContext:
+    # Kept: loading a machine's certificates takes 30 ms, and a run makes a client a step.
+    context = ssl.create_default_context(cafile=ca_cert or None)
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def without_secrets(text: str) -> str:

@@ -1,11 +1,11 @@
 """One HTTP exchange with one host: bounded in time and size, and honest about what was sent.
 
-Nothing here retries, follows a redirect or knows SQL. The three errors say the one thing that
-decides what a caller may do next: whether the request can have reached the server.
+Nothing here retries, follows a redirect or knows SQL.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.client
 import io
@@ -21,6 +21,18 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 from urllib3.response import HTTPResponse
 
+from resources.cratedb_broken import (
+    NOT_PLAIN,
+    NOT_TLS,
+    AnswerTooLargeError,
+    BrokenAnswerError,
+    NotSentError,
+    WireError,
+    broken,
+    tls_refusal,
+    unreached,
+)
+
 #: A host that is there answers a SYN at once; one that is not should not eat the whole deadline.
 CONNECT_TIMEOUT_S = 5.0
 
@@ -28,46 +40,6 @@ CONNECT_TIMEOUT_S = 5.0
 ANSWER_LIMIT_BYTES = 64 * 1024 * 1024
 
 _CHUNK_BYTES = 64 * 1024
-
-#: X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL.
-_NAME_MISMATCH = frozenset({62, 64})
-
-_NOT_TLS = (
-    "it does not speak TLS there: write http:// in CRATE_CONNECTION_STRING, or the port that does"
-)
-_NOT_PLAIN = "it speaks TLS there: write https:// in CRATE_CONNECTION_STRING"
-
-
-class WireError(Exception):
-    """No complete answer; the message says what happened, in words and without the host."""
-
-
-class NotSentError(WireError):
-    """The connection could not be made: the server has seen nothing.
-
-    Attributes:
-        certain: Trying again cannot help: the scheme or the certificate is wrong.
-    """
-
-    def __init__(self, message: str, *, certain: bool = False) -> None:
-        super().__init__(message)
-        self.certain = certain
-
-
-class BrokenAnswerError(WireError):
-    """The request may have arrived, and no complete answer did.
-
-    Attributes:
-        timed_out: It was the deadline that ended it.
-    """
-
-    def __init__(self, message: str, *, timed_out: bool = False) -> None:
-        super().__init__(message)
-        self.timed_out = timed_out
-
-
-class AnswerTooLargeError(BrokenAnswerError):
-    """The answer was cut off at the limit."""
 
 
 class Deadline:
@@ -98,6 +70,9 @@ class Answer:
 def connect(host: str, tls: ssl.SSLContext, deadline: Deadline) -> HTTPConnection:
     """Return a connection to `host` with nothing sent over it yet; NotSentError otherwise.
 
+    Looking up the name is the one thing that the deadline does not bound: the resolver has its own
+    limits, and Python no way to set them.
+
     urllib3's connections, not its pools: a pool connects and sends in one call, and an error from
     it does not say on which side of the first byte it happened.
     """
@@ -116,9 +91,9 @@ def connect(host: str, tls: ssl.SSLContext, deadline: Deadline) -> HTTPConnectio
             connection.close()
             raise
     except ssl.SSLError as error:
-        raise _tls_refusal(error) from error
+        raise tls_refusal(error) from error
     except (OSError, HTTPError) as error:
-        raise NotSentError(_plain_reason(error)) from error
+        raise NotSentError(unreached(error)) from error
     return connection
 
 
@@ -139,12 +114,9 @@ def exchange(
         # every byte that arrives, so a server that drips one a second is never late.
         connection.response_class = functools.partial(_TimedResponse, deadline)  # type: ignore[assignment]
         connection.timeout = deadline.left()
-        try:
-            connection.request(
-                method, path, body=body, headers=headers, preload_content=False
-            )
-        except BrokenPipeError:
-            pass  # the server may have answered before it hung up: read that
+        # The server may have answered before it hung up: then that answer is there to be read.
+        with contextlib.suppress(BrokenPipeError):
+            connection.request(method, path, body=body, headers=headers, preload_content=False)
         connection.timeout = deadline.left()
         response = connection.getresponse()
         data = _read(response, limit_bytes)
@@ -159,7 +131,7 @@ def exchange(
         raise
     except (OSError, HTTPError, http.client.HTTPException) as error:
         connection.close()
-        raise _broken(error, deadline) from error
+        raise broken(error, deadline.seconds) from error
     except BaseException:
         connection.close()
         raise
@@ -177,14 +149,14 @@ def wrong_scheme(host: str, tls: ssl.SSLContext, seconds: float = 2.0) -> str:
             connection = connect(f"http://{name}", tls, Deadline(seconds))
             exchange(connection, ("GET", "/", None, {}), Deadline(seconds), limit_bytes=65536)
             connection.close()
-            return _NOT_TLS
+            return NOT_TLS
         blind = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         blind.check_hostname = False
         blind.verify_mode = ssl.CERT_NONE
         connect(f"https://{name}", blind, Deadline(seconds)).close()
     except WireError:
         return ""
-    return _NOT_PLAIN
+    return NOT_PLAIN
 
 
 def _read(response: HTTPResponse, limit_bytes: int) -> bytes:
@@ -198,7 +170,9 @@ def _read(response: HTTPResponse, limit_bytes: int) -> bytes:
 def _read_all(response: HTTPResponse, limit_bytes: int) -> bytes:
     announced = response.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > limit_bytes:
-        raise AnswerTooLargeError(f"an answer of {int(announced):,} bytes")
+        raise AnswerTooLargeError(
+            f"an answer of {int(announced):,} bytes, more than the {limit_bytes:,} that are read"
+        )
     chunks: list[bytes] = []
     size = 0
     # Counted after decompression: a few kilobytes of gzip can hold gigabytes.
@@ -221,7 +195,7 @@ class _TimedReader(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int | None:  # noqa: ANN401 - as in io.RawIOBase
+    def readinto(self, buffer: Any) -> int | None:
         self._sock.settimeout(self._deadline.left())
         return self._raw.readinto(buffer)
 
@@ -233,63 +207,8 @@ class _TimedReader(io.RawIOBase):
 class _TimedResponse(http.client.HTTPResponse):
     """http.client's response over a `_TimedReader`."""
 
-    def __init__(
-        self, deadline: Deadline, sock: socket.socket, *args: Any, **named: Any
-    ) -> None:
+    def __init__(self, deadline: Deadline, sock: socket.socket, *args: Any, **named: Any) -> None:
         super().__init__(sock, *args, **named)
         plain = self.fp
         self.fp = io.BufferedReader(_TimedReader(sock, deadline), _CHUNK_BYTES)
         plain.close()  # only after the other exists: the last reader gone closes the socket
-
-
-def _tls_refusal(error: ssl.SSLError) -> NotSentError:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        if error.verify_code in _NAME_MISMATCH:
-            return NotSentError(
-                f"its certificate is for another name ({error.verify_message}): write a name that "
-                "the certificate has in CRATE_CONNECTION_STRING",
-                certain=True,
-            )
-        return NotSentError(
-            f"its certificate is not trusted ({error.verify_message}): set CRATE_CA_CERT to the "
-            "authority that signed it, or CRATE_SSL_VERIFY=false to do without",
-            certain=True,
-        )
-    if error.reason in {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"}:
-        return NotSentError(_NOT_TLS, certain=True)
-    return NotSentError(f"the TLS handshake failed ({error.reason or error})")
-
-
-def _plain_reason(error: Exception) -> str:
-    """The operating system's own words, without urllib3's object addresses around them."""
-    below = error.__cause__
-    cause = below if isinstance(below, OSError) else error
-    if isinstance(cause, TimeoutError):
-        return "no connection in time"
-    return (cause.strerror if isinstance(cause, OSError) else None) or str(cause)
-
-
-def _broken(error: Exception, deadline: Deadline) -> BrokenAnswerError:
-    chain: list[BaseException] = [error]
-    while (below := chain[-1].__cause__ or chain[-1].__context__) is not None:
-        chain.append(below)
-    if any(isinstance(link, TimeoutError) for link in chain):
-        return BrokenAnswerError(f"no complete answer within {deadline.seconds:g} s", timed_out=True)
-    if any(_is_tls_record(link) for link in chain):
-        return BrokenAnswerError(_NOT_PLAIN)
-    if any(isinstance(link, http.client.RemoteDisconnected) for link in chain):
-        return BrokenAnswerError("the connection was closed before an answer came")
-    if any(isinstance(link, ConnectionResetError | BrokenPipeError) for link in chain):
-        return BrokenAnswerError("the connection was reset")
-    if any(isinstance(link, http.client.IncompleteRead) for link in chain):
-        return BrokenAnswerError("the answer stopped half-way")
-    return BrokenAnswerError(f"no HTTP answer ({type(error).__name__}: {error})")
-
-
-def _is_tls_record(error: BaseException) -> bool:
-    """Whether this is http.client puzzled by a TLS alert (record type 21, version 3.x)."""
-    return (
-        isinstance(error, http.client.BadStatusLine)
-        and bool(error.args)
-        and str(error.args[0]).startswith("\x15\x03")
-    )

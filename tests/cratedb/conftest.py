@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import ipaddress
 import socket
 import ssl
@@ -26,7 +26,9 @@ def serve() -> Iterator[Callable[..., FaultyServer]]:
     """Start servers: `serve(rows([1]))`, `serve(lambda request: ..., choose=True)`."""
     servers: list[FaultyServer] = []
 
-    def start(reply: Any, *, choose: bool = False, tls: ssl.SSLContext | None = None) -> FaultyServer:
+    def start(
+        reply: Any, *, choose: bool = False, tls: ssl.SSLContext | None = None
+    ) -> FaultyServer:
         server = FaultyServer(reply if choose else lambda _: reply, tls)
         servers.append(server)
         return server
@@ -82,15 +84,15 @@ def make_authority(folder: Path, address: str) -> Authority:
     """Write a self-signed certificate for `address`, which is its own authority."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "caretaker tests")])
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(
             x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]),

@@ -30,7 +30,10 @@ Reply = Callable[[socket.socket, Request], None]
 def http(status: int, body: bytes | str, *headers: str, length: int | None = None) -> Reply:
     """Answer with these bytes; `length` announces another size than they have."""
     data = body.encode() if isinstance(body, str) else body
-    head = [f"HTTP/1.1 {status} Whatever", f"Content-Length: {len(data) if length is None else length}"]
+    head = [
+        f"HTTP/1.1 {status} Whatever",
+        f"Content-Length: {len(data) if length is None else length}",
+    ]
     text = "\r\n".join([*head, *headers, "", ""]).encode()
 
     def reply(sock: socket.socket, request: Request) -> None:
@@ -107,7 +110,9 @@ class FaultyServer:
     `reply` is one Reply for everything, or a function from the request to one.
     """
 
-    def __init__(self, reply: Callable[[Request], Reply], tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, reply: Callable[[Request], Reply], tls: ssl.SSLContext | None = None
+    ) -> None:
         self.reply = reply
         self.requests: list[Request] = []
         self.connections = 0
@@ -156,8 +161,10 @@ def _read_request(stream: Any) -> Request | None:
     if not first:
         return None
     headers: dict[str, str] = {}
-    while (line := stream.readline().strip()):
+    while line := stream.readline().strip():
         name, _, value = line.decode().partition(":")
         headers[name.lower()] = value.strip()
     document = json.loads(stream.read(int(headers.get("content-length", 0))) or "{}")
-    return Request(first.split()[1].decode(), headers, document.get("stmt", ""), document.get("args", []))
+    return Request(
+        first.split()[1].decode(), headers, document.get("stmt", ""), document.get("args", [])
+    )

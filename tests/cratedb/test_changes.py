@@ -1,4 +1,4 @@
-"""What a statement that changes something is allowed to do: happen once, and never be guessed at."""
+"""What a statement that changes something may do: happen once, and never be guessed at."""
 
 from __future__ import annotations
 
@@ -69,6 +69,7 @@ def test_what_was_sent_and_not_clearly_answered_is_unknown_and_not_sent_again(
         client_of(server.url, other.url, timeout_s=0.5).change(ZERO)
 
     assert server.url in str(unknown.value)
+    assert unknown.value.target == ZERO.target
     assert unknown.value.hint
     time.sleep(0.05)
     assert (len(server.requests), len(other.requests)) == (1, 0)
@@ -145,7 +146,7 @@ def test_a_host_that_does_not_take_connections_is_given_up_in_time(client_of):
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
         blockers = [socket.socket() for _ in range(4)]
         for blocker in blockers:
-            blocker.setblocking(False)
+            blocker.settimeout(0)
             blocker.connect_ex(full.getsockname())
         started = time.monotonic()
 

@@ -57,7 +57,9 @@ def test_tables_and_partitions_are_seen_with_their_copies(client_with):
         {
             shelf.TABLES: rows(PLAIN, PARTED),
             shelf.PARTITIONS: rows(PART_1, PART_2),
-            shelf.SHARDS: rows(copy("plain", "", 0), copy("parted", "p2", 1), copy("parted", "p1", 0)),
+            shelf.SHARDS: rows(
+                copy("plain", "", 0), copy("parted", "p2", 1), copy("parted", "p1", 0)
+            ),
         }
     )
 
@@ -83,7 +85,7 @@ def test_everything_is_seen_in_three_questions_whatever_its_size(serve, client_o
     assert len(server.requests) == 3
 
 
-def test_fifty_thousand_shards_take_less_than_two_seconds(client_with):
+def test_fifty_thousand_shards_take_less_than_two_seconds(client_with, record_property):
     tables = [["doc", f"table_{n}", *PLAIN[2:]] for n in range(1000)]
     shards = [
         copy(f"table_{n}", "", s, primary=p, node=f"N_hsuQeHOMNw8H6NO1g7r{s}")
@@ -99,8 +101,8 @@ def test_fifty_thousand_shards_take_less_than_two_seconds(client_with):
     took = time.perf_counter() - started
 
     assert sum(len(table.copies) for table in seen) == 50_000
+    record_property("observe_tables_s", took)
     assert took < 2, f"{took:.2f} s"
-    print(f"{took:.3f} s")
 
 
 def test_a_table_is_observed_with_its_leases(client_with):
@@ -141,7 +143,9 @@ def test_the_lost_primary_of_a_table_is_seen(client_with):
         }
     )
 
-    assert read_leases(client.observe(TableRef("doc", "plain"))).verdict is LeaseVerdict.PRIMARY_LOST
+    assert (
+        read_leases(client.observe(TableRef("doc", "plain"))).verdict is LeaseVerdict.PRIMARY_LOST
+    )
 
 
 class TestUnassignedCopiesOfAPartitionedTable:
@@ -318,12 +322,13 @@ def test_a_user_who_may_not_look_is_told_the_grant_to_ask_for(status, code, mess
     assert (refused.value.status, refused.value.code) == (status, code)
 
 
-IDENTITY = {shelf.CLUSTER_IDENTITY: rows(["id1", "prod"]), shelf.NODE_VERSIONS: rows(["a", "6.4.3"])}
+IDENTITY = {
+    shelf.CLUSTER_IDENTITY: rows(["id1", "prod"]),
+    shelf.NODE_VERSIONS: rows(["a", "6.4.3"]),
+}
 
 
-def test_connecting_tells_which_cluster_it_is_and_who_did_not_answer(
-    serve, client_of, closed_url
-):
+def test_connecting_tells_which_cluster_it_is_and_who_did_not_answer(serve, client_of, closed_url):
     good, draining = serve(catalog(IDENTITY), choose=True), serve(disconnected)
 
     connected = client_of(closed_url, good.url, draining.url).connect()

@@ -185,7 +185,7 @@ def flood(*, announced: bool):
 
 
 @pytest.mark.parametrize("announced", [True, False])
-def test_an_answer_too_large_to_hold_is_given_up_early(announced, serve, client_of, monkeypatch):
+def test_an_answer_too_large_to_hold_is_given_up_early(announced, serve, client_of):
     client = client_of(serve(flood(announced=announced)).url, timeout_s=30)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     tracemalloc.start()

@@ -14,7 +14,7 @@ from tests.cratedb.faulty_server import rows
 @dg.op
 def ask(cratedb: CrateDBResource) -> int:
     with cratedb.client() as client:
-        return client.read(Statement("SELECT 7"))[0][0]
+        return int(client.read(Statement("SELECT 7"))[0][0])
 
 
 @dg.job

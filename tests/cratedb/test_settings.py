@@ -18,7 +18,9 @@ def settings(text: str | None = None, **variables: str) -> CrateDBSettings:
 
 
 def test_several_hosts_are_one_cluster():
-    made = settings(" https://a:4201, https://b/ ,", USERNAME="ops", PASSWORD="pw", SSL_VERIFY="false")
+    made = settings(
+        " https://a:4201, https://b/ ,", USERNAME="ops", PASSWORD="pw", SSL_VERIFY="false"
+    )
 
     assert made.hosts == ("https://a:4201", "https://b:4200")
     assert (made.username, made.password, made.ssl_verify) == ("ops", "pw", False)
@@ -56,7 +58,9 @@ PASSWORDS = st.text("abcXYZ019,@/:?#%&+ '\"", min_size=4).filter(
 )
 
 
-@given(PASSWORDS, st.sampled_from(["crate://u:{}@a", "http://u:{}@a,b", "http://u:{}@a/x", "u:{}@a"]))
+@given(
+    PASSWORDS, st.sampled_from(["crate://u:{}@a", "http://u:{}@a,b", "http://u:{}@a/x", "u:{}@a"])
+)
 def test_a_password_is_never_shown(word, url):
     secret = f"S3cret{word}S3cret"
     with pytest.raises(InvalidSettingError) as refused:
