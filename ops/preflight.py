@@ -36,3 +36,12 @@ def why_not_to_begin(hands: Hands, cluster_id: str, policy: ResetPolicy) -> list
     if cluster.id != cluster_id:
         return [f"this is another cluster ({cluster.id}, not {cluster_id})"]
     return refusals(cluster, policy, own)
+
+
+def lost_the_lock(hands: Hands, cluster_id: str) -> list[str]:
+    """Return why this run may not go on: it looked dead for a while, and another has the cluster."""
+    lock = hands.store.lock(cluster_id)
+    if lock is not None and lock.owner.run_id == hands.owner.run_id:
+        return []
+    holder = f"run {lock.owner.run_id} has it" if lock is not None else "nobody has it"
+    return [f"the lock of the cluster is no longer ours: {holder}"]

@@ -37,7 +37,7 @@ from caretaker.translog.plan import (
 from ops.hands import QUICK_LOOKS_S, Hands
 from ops.lease_watch import watch_leases
 from ops.logbook import Journey, Logbook
-from ops.preflight import why_not_to_begin
+from ops.preflight import lost_the_lock, why_not_to_begin
 from ops.restoring import restore_until_read_back
 from resources.sql.cratedb import flush, set_replicas
 
@@ -64,7 +64,9 @@ class Reset:
         with self._stopping_cleanly():
             self._wait_for_siblings()
             cluster_id = self._log.journey.cluster_id
-            reasons = why_not_to_begin(self._hands, cluster_id, self._policy)
+            reasons = lost_the_lock(self._hands, cluster_id) or why_not_to_begin(
+                self._hands, cluster_id, self._policy
+            )
             if reasons:
                 reason = "; ".join(reasons)
                 self._log.tell("preflight_refused", level=logging.WARNING, reason=reason)
