@@ -7,7 +7,10 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-from caretaker.errors import CaretakerError, TransientError
+from caretaker.errors import CaretakerError, TransientError, UnsafeError
+
+#: Of a failure's metadata: whether we declined, rather than failed.
+DECLINED = "declined"
 
 
 @contextmanager
@@ -24,6 +27,14 @@ def step_errors() -> Iterator[None]:
     except CaretakerError as error:
         raise dg.Failure(
             str(error),
-            metadata={"target": str(error.target or ""), "hint": error.hint},
+            metadata={
+                "target": str(error.target or ""),
+                "hint": error.hint,
+                DECLINED: isinstance(error, UnsafeError),
+            },
             allow_retries=False,
         ) from error
+    except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt) as stop:
+        # To a RetryPolicy an interruption is one more reason to start the step again
+        # (dagster.md, trap 1): whoever presses Ctrl-C or Terminate means it.
+        raise dg.Failure("the run was stopped", allow_retries=False) from stop

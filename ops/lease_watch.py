@@ -9,7 +9,6 @@ from caretaker.errors import CaretakerError, RefusedError
 from caretaker.translog.leases import LeaseReading, LeaseVerdict, read_leases
 from caretaker.translog.model import ResetState, ResetTicket
 from caretaker.translog.policy import ResetPolicy
-from ops.guard import OrphanedError
 from ops.hands import Hands
 
 
@@ -17,7 +16,7 @@ class Watched(NamedTuple):
     """How a watch ended.
 
     Attributes:
-        verdict: clear, timed_out, primary_lost, changed, unreadable or orphaned.
+        verdict: clear, timed_out, primary_lost, changed or unreadable.
         reason: Why, in words; '' when clear.
         waited_s: How long it took.
     """
@@ -47,11 +46,7 @@ def watch_leases(hands: Hands, ticket: ResetTicket, policy: ResetPolicy) -> Watc
         _report(hands, ticket, reading, attempt, len(pauses), None if verdict else pause)
         if verdict or pause is None:
             break
-        try:
-            hands.guard.pause(pause)
-        except OrphanedError as error:
-            verdict, reason = "orphaned", str(error)
-            break
+        hands.guard.pause(pause)
         hands.store.check_epoch(ticket)
     waited = hands.clock.monotonic() - started
     if not verdict:

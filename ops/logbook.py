@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from caretaker.errors import CaretakerError, FencedError, NotRestoredError, UnsafeError
@@ -13,6 +14,10 @@ from caretaker.translog.outcome import ResetOutcome, ResetResult
 from caretaker.translog.policy import ResetPolicy
 from ops.hands import Hands
 from resources.state_store import OutcomeRow
+
+#: When the sensor tries again what a run could not restore: doubled with every failure.
+FIRST_RETRY_S = 30.0
+RETRY_CAP_S = 1800.0
 
 
 @dataclass(frozen=True)
@@ -117,9 +122,13 @@ class Logbook:
         except FencedError:
             raise
         except CaretakerError as error:
-            reason = f"{reason}; its ticket stays open: {error}"
-            outcome = ResetOutcome.FAILED_RESTORED
-            self._finish(self._unwritten(outcome, ResetState.FAILED, reason))
+            self.leave_open(f"{reason}; {error}")
+
+    def leave_open(self, reason: str) -> None:
+        """End with the table as it was and the ticket open: the sensor sees it to its end."""
+        reason = f"{reason}; its ticket stays open"
+        outcome = ResetOutcome.FAILED_RESTORED
+        self._finish(self._unwritten(outcome, ResetState.FAILED, reason))
 
     def call_for_help(self, error: NotRestoredError) -> None:
         """Say loudly what a human must do; the ticket stays open and the sensor goes on trying.
@@ -137,13 +146,17 @@ class Logbook:
         reason = f"{error}. Run: {error.remedy}"
         try:
             self.move_to(ResetState.FAILED, reason=str(error))
-            self._hands.store.record_failure(self.ticket, str(error))
+            self._hands.store.record_failure(self.ticket, str(error), self._next_try_at())
             result = result_of(self._row(ResetOutcome.NOT_RESTORED, reason, None))
         except FencedError:
             raise
         except CaretakerError:
             result = self._unwritten(ResetOutcome.NOT_RESTORED, ResetState.FAILED, reason)
         self._finish(result)
+
+    def _next_try_at(self) -> datetime:
+        pause_s = min(FIRST_RETRY_S * 2 ** min(self.ticket.attempts, 30), RETRY_CAP_S)
+        return self._hands.clock.now() + timedelta(seconds=pause_s)
 
     def yield_to_new_owner(self, error: FencedError) -> None:
         """End here: somebody else restores this table, and reports how that went."""

@@ -30,16 +30,12 @@ class EventHandler(logging.Handler):
         self._json = log_format == "json"
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one line to stderr; a reader that has gone away is not our trouble."""
+        """Write our own events, and no others."""
         fields = getattr(record, EVENT_ATTRIBUTE, None)
         if fields is None:
             return
         line = _json_line(record, fields) if self._json else _console_line(record)
-        try:
-            sys.stderr.write(line + "\n")
-            sys.stderr.flush()
-        except (BrokenPipeError, ValueError):
-            return
+        _write(line)
 
 
 @dg.logger(dg.Field(dict, is_required=False), "The run's events, one line each, on stderr.")
@@ -53,18 +49,47 @@ def event_logger(_: dg.InitLoggerContext) -> logging.Logger:
     return logger
 
 
+def say(error: str, unexpected: BaseException | None = None) -> None:
+    """Write what a command has to say before or after a run to stderr, as its events are."""
+    if os.environ.get(FORMAT_VARIABLE) == "json":
+        record = logging.makeLogRecord({"levelname": "ERROR"})
+        line = _json_line(record, {"event": "error", "error": error, "exc_info": unexpected})
+    else:
+        line = f"error: {_on_one_line(error)}"
+    _write(line)
+
+
+def _write(line: str) -> None:
+    """Write one line to stderr; a reader that has gone away is not our trouble."""
+    try:
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        return
+
+
 def _json_line(record: logging.LogRecord, fields: dict[str, Any]) -> str:
+    told = {name: value for name, value in fields.items() if value is not None}
     event = {
         "timestamp": _iso(record.created),
         "level": record.levelname,
-        **_format_exception(None, "", dict(fields)),
+        **_format_exception(None, "", told),
     }
     return str(_as_json(None, "", event))
 
 
 def _console_line(record: logging.LogRecord) -> str:
     moment = datetime.fromtimestamp(record.created, UTC).astimezone()
-    return f"{moment:%Y-%m-%d %H:%M:%S} [{record.levelname}] {_message(record)}"
+    return f"{moment:%Y-%m-%d %H:%M:%S} [{record.levelname}] {_on_one_line(_message(record))}"
+
+
+def _on_one_line(text: str) -> str:
+    """Show what would break the line, or command the terminal, as its escape.
+
+    >>> _on_one_line("a\\nb")
+    'a\\\\nb'
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _message(record: logging.LogRecord) -> str:

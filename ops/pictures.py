@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -80,9 +80,15 @@ _TIME_TICKS = {
 }  # fmt: skip
 
 
-def embedded(png: bytes, words: str) -> dg.MarkdownMetadataValue:
-    """Return a picture as Markdown that carries it along; `words` is what it shows."""
-    data = base64.b64encode(png).decode()
+def embedded(draw: Callable[[], bytes], words: str) -> dg.MarkdownMetadataValue:
+    """Return a picture as Markdown that carries it along; `words` is what it shows.
+
+    One that cannot be drawn is said, and no more: it must not cost the report it illustrates.
+    """
+    try:
+        data = base64.b64encode(draw()).decode()
+    except Exception as error:  # noqa: BLE001 - no font cache, no memory: none of it matters here
+        return dg.MetadataValue.md(f"(not drawn: {error!r})")
     return dg.MetadataValue.md(f"![{words}](data:image/png;base64,{data})")
 
 

@@ -39,7 +39,7 @@ def why_not_to_begin(hands: Hands, cluster_id: str, policy: ResetPolicy) -> list
 
 
 def lost_the_lock(hands: Hands, cluster_id: str) -> list[str]:
-    """Return why this run may not go on: it looked dead for a while, and another has the cluster."""
+    """Return why this run may not go on: it looked dead, and another has the cluster."""
     lock = hands.store.lock(cluster_id)
     if lock is not None and lock.owner.run_id == hands.owner.run_id:
         return []

@@ -323,15 +323,18 @@ class Reset:
                 return
             self._log.tell("note", reason=f"Rollback successful for {self._target}")
             if unsettled(self._log.ticket) and not watch:
-                # Being stopped leaves no minute to watch it; the ticket stays open, and whoever
-                # picks it up watches.
+                # Being stopped leaves no minute to watch it; whoever picks the ticket up does.
+                self._log.leave_open(reason)
                 return
             now = self._settled()
         except FencedError:
             raise
         except CaretakerError as error:
             # Not from the restore, which calls for help itself: from what comes after it.
-            self._log.leave_restored(f"{reason}; {error}")
+            if unsettled(self._log.ticket):
+                self._log.leave_open(f"{reason}; {error}")
+            else:
+                self._log.leave_restored(f"{reason}; {error}")
             return
         if now is not None:
             self._conclude(now, failure=reason)

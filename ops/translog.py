@@ -2,6 +2,7 @@
 
 # No postponed annotations here: Dagster reads those of an op as they stand.
 import hashlib
+import logging
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from datetime import datetime
 
 import dagster as dg
 
-from caretaker.errors import FencedError, UnsafeError
+from caretaker.errors import CaretakerError, FencedError, UnsafeError
 from caretaker.translog.detect import Finding, History, find_oversized, select
 from caretaker.translog.model import (
     Owner,
@@ -21,7 +22,6 @@ from caretaker.translog.model import (
     target_key,
 )
 from caretaker.translog.outcome import ResetOutcome, ResetResult, exit_code, summarise
-from caretaker.translog.plan import Flush, SetReplicas, plan_reset
 from caretaker.translog.policy import ResetPolicy
 from ops.errors import step_errors
 from ops.events import Event, emit
@@ -32,14 +32,13 @@ from ops.owners import death_seen_from, owner_of
 from ops.preflight import why_not_to_begin
 from ops.reset import Reset
 from ops.translog_config import TranslogResetConfig, TranslogRestoreConfig
+from ops.translog_history import REPLICAS_ARE_BACK, RESETS, ResetHistory
 from ops.translog_metadata import outcomes_metadata
+from ops.translog_plans import planned_statements
 from resources.clock import Clock, utc_now
 from resources.cratedb import CrateDBResource
 from resources.cratedb_retries import connect_pauses, retrying
-from resources.sql.cratedb import flush, set_replicas
 from resources.state_store.resource import StateStoreResource
-
-RESETS = dg.AssetKey("translog_resets")
 
 
 @dataclass(frozen=True)
@@ -223,7 +222,7 @@ def record_resets(
         with step_errors():
             state.store.release_lock(ground.cluster_id, context.run_id)
     report = RunReport(ground.cluster_id, results, exit_code(results), dry_run=ground.dry_run)
-    _publish(context, report)
+    _publish(context, report, state)
     return report
 
 
@@ -321,20 +320,36 @@ def take_over(
 
 
 @dg.op(description="Publish what became of the tickets that were taken over.")
-def record_restores(context: dg.OpExecutionContext, journeys: list[Journey]) -> RunReport:
+def record_restores(
+    context: dg.OpExecutionContext, journeys: list[Journey], state: StateStoreResource
+) -> RunReport:
     """Collect the outcomes; a table that has its replicas back is what this run was for."""
     results = tuple(journey.result for journey in journeys if journey.result)
     failed = any(result.outcome is ResetOutcome.NOT_RESTORED for result in results)
     report = RunReport("", results, 4 if failed else 0)
-    _publish(context, report)
+    _publish(context, report, state)
     return report
 
 
-def _publish(context: dg.OpExecutionContext, report: RunReport) -> None:
+def _publish(context: dg.OpExecutionContext, report: RunReport, state: StateStoreResource) -> None:
+    """Show the run its own outcomes, and the asset those of the last weeks with them."""
     metadata = outcomes_metadata(report.results)
-    if any(result.attempted for result in report.results):
-        context.log_event(dg.AssetMaterialization(RESETS, metadata=metadata))
     context.add_output_metadata({**metadata, "exit_code": report.exit_code})
+    if not any(result.attempted for result in report.results):
+        return
+    try:
+        history = ResetHistory.read(state.store, utc_now())
+    except CaretakerError as error:
+        # What the run did is told all the same; `conclude` must get its report.
+        reason = f"translog_resets is published without its history: {error}"
+        emit(context, Event("note", None, {"reason": reason}, level=logging.WARNING))
+        context.log_event(dg.AssetMaterialization(RESETS, metadata=metadata))
+        return
+    shown = {**metadata, **history.metadata()}
+    context.log_event(dg.AssetMaterialization(RESETS, metadata=shown))
+    # Not in log_event's annotation, but taken by it, so that the alert is as fresh as the run.
+    verdict = dg.AssetCheckEvaluation(RESETS, REPLICAS_ARE_BACK, **history.check())
+    context.log_event(verdict)  # type: ignore[arg-type]
 
 
 def _skipped(finding: Finding, reason: str) -> ResetResult:
@@ -342,22 +357,9 @@ def _skipped(finding: Finding, reason: str) -> ResetResult:
 
 
 def _planned(finding: Finding, ground: Ground) -> ResetResult:
-    """Return what a reset would send, in order: the whole plan, asked of the planner itself."""
-    ticket = ResetTicket(
-        cluster_id=ground.cluster_id,
-        target=finding.target,
-        original_replicas=str(finding.table.number_of_replicas),
-        owner=owner_of("dry-run", a_process_each=False),
-        created_at=utc_now(),
-        threshold_bytes=finding.threshold_bytes,
-    )
-    statements = []
-    for action in plan_reset(finding.table, ticket, nudge=ground.policy.nudge):
-        if isinstance(action, SetReplicas):
-            statements.append(set_replicas(action.target, action.replicas).rendered)
-        elif isinstance(action, Flush):
-            statements.append(flush(action.target).rendered)
-    return replace(result_of_finding(finding), statements=tuple(statements))
+    """Return what a reset would send, in order."""
+    statements = planned_statements(finding, ground.cluster_id, nudge=ground.policy.nudge)
+    return replace(result_of_finding(finding), statements=statements)
 
 
 def tell_left(context: dg.OpExecutionContext, result: ResetResult) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -26,8 +25,6 @@ MOST_OUTCOMES = 50_000
 
 #: Rows in the UI: an event is stored whole, and nobody reads further down.
 MOST_ROWS = 50
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -66,25 +63,26 @@ class ResetHistory:
         attempted = [row for row in self.outcomes if row.outcome != ResetOutcome.SKIPPED]
         at_zero = [row.seconds_at_zero for row in attempted if row.seconds_at_zero > 0]
         completed = sum(row.outcome == ResetOutcome.COMPLETED for row in attempted)
-        metadata: dict[str, Any] = {
+        return {
             "resets_30_days": len(attempted),
             "completed_30_days": completed,
             "failed_30_days": len(attempted) - completed,
             "open_tickets": len(self.tickets),
-            "not_restored": len(self.not_restored),
+            "tickets_not_restored": len(self.not_restored),
             "median_seconds_at_zero": round(float(median(at_zero)), 3) if at_zero else 0.0,
             "longest_seconds_at_zero": round(float(max(at_zero, default=0.0)), 3),
             "newest_resets": _table(self.outcomes[:MOST_ROWS], _of_outcome, _OUTCOME_COLUMNS),
             "tickets": _table(self.tickets[:MOST_ROWS], self._of_ticket, _TICKET_COLUMNS),
+            "picture": self._picture(attempted),
         }
-        if picture := self._picture(attempted):
-            metadata["picture"] = picture
-        return metadata
 
     def check(self) -> dict[str, Any]:
         """Return what `replicas_are_back` says, as an asset check's own arguments."""
         owed = self.not_restored
-        metadata: dict[str, Any] = {"not_restored": len(owed), "open_tickets": len(self.tickets)}
+        metadata: dict[str, Any] = {
+            "tickets_not_restored": len(owed),
+            "open_tickets": len(self.tickets),
+        }
         if owed:
             statements = [f"{remedy_for(row.ticket).rendered};" for row in owed[:MOST_ROWS]]
             metadata["statements_to_paste"] = dg.MetadataValue.md(fenced(statements))
@@ -112,7 +110,7 @@ class ResetHistory:
             "statement": remedy_for(ticket).rendered if row in self.not_restored else "",
         }
 
-    def _picture(self, attempted: Iterable[OutcomeRow]) -> dg.MarkdownMetadataValue | None:
+    def _picture(self, attempted: Iterable[OutcomeRow]) -> dg.MarkdownMetadataValue:
         points = [
             ResetPoint(row.ended_at, row.seconds_at_zero, ResetOutcome(row.outcome))
             for row in attempted
@@ -122,12 +120,10 @@ class ResetHistory:
             for row in self.tickets
             if (since := _at_zero_since(row.ticket)) is not None
         ]
-        words = "Seconds at 0 replicas of each reset, over time"
-        try:
-            return embedded(resets_picture(points, self.now - HISTORY, self.now), words)
-        except Exception:  # whatever is wrong with a picture, what it illustrates must get out
-            _log.exception("could not draw translog_resets")
-            return None
+        return embedded(
+            lambda: resets_picture(points, self.now - HISTORY, self.now),
+            "Seconds at 0 replicas of each reset, over time",
+        )
 
 
 def fenced(lines: Iterable[str], language: str = "sql") -> str:
