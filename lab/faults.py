@@ -67,9 +67,7 @@ class Fault:
     seconds: float = 1.0
     status: int = 503
     code: int = 5031
-    message: str = (
-        "MasterNotDiscoveredException[blocked by: [SERVICE_UNAVAILABLE/2/no master];]"
-    )
+    message: str = "MasterNotDiscoveredException[blocked by: [SERVICE_UNAVAILABLE/2/no master];]"
     rows: list[list[Any]] | None = None
     megabytes: int = 200
     before: Callable[[Any], None] | None = None

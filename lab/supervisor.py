@@ -22,14 +22,13 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 POLL_S = 0.1
 FIRST_RESTART_AFTER_S = 0.5
@@ -44,6 +43,10 @@ _PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
+# A proxy from the environment has no way to this machine's loopback.
+_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
 class NotReadyError(Exception):
     """A child did not become ready; the message says what was waited for and where its log is."""
 
@@ -54,11 +57,10 @@ class Child:
 
     Attributes:
         name: As people know it: "code server".
-        command: Its arguments, the program first.
+        command: Its arguments, the program first. Folder and environment are the supervisor's.
         is_ready: Asked every tenth of a second after a start; must not block for long.
         waits_for: What `is_ready` looks for, for the sentence when it never comes.
         ready_within_s: How long the first start may take.
-        environment: Replaces the supervisor's own; None inherits it.
         ends_within_s: Between SIGTERM and SIGKILL.
         spares_its_own: When it dies, leave what it started: a run's worker outlives its code
             server, and puts back what it changed. Otherwise that would hold ports and files.
@@ -70,7 +72,6 @@ class Child:
     is_ready: Callable[[], bool]
     waits_for: str
     ready_within_s: float = 60.0
-    environment: Mapping[str, str] | None = None
     ends_within_s: float = 10.0
     spares_its_own: bool = False
 
@@ -166,7 +167,6 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=child.environment,
                 start_new_session=True,
                 preexec_fn=_be_a_child,  # noqa: PLW1509 - it takes no lock, and we run one thread
             )
@@ -251,9 +251,9 @@ def accepts(host: str, port: int) -> bool:
 def answers(url: str) -> bool:
     """Tell whether an HTTP GET is answered with success."""
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - http on loopback
-            return bool(answer.status < 300)  # noqa: PLR2004 - success
-    except (OSError, urllib.error.URLError):
+        with _direct.open(url, timeout=2):
+            return True
+    except OSError:  # HTTPError and URLError among them
         return False
 
 

@@ -19,7 +19,7 @@ from lab.cratedb.model import (
 from lab.cratedb.world import World
 
 #: Share of a recovery's time a fresh replica is still UNASSIGNED: seen right after a restore.
-_UNASSIGNED_SHARE = 0.2
+_UNASSIGNED_SHARE = 0.25
 
 
 def create(world: World, relation: Relation) -> None:
@@ -148,9 +148,22 @@ def _resize(world: World, shard: Shard, wanted: int) -> None:
                 primary=False,
                 node=None,
                 state=UNASSIGNED,
-                delayed_until=world.time + world.recovery_s * _UNASSIGNED_SHARE,
+                delayed_until=first_try(world),
             )
         )
+
+
+def first_try(world: World) -> float:
+    """Return until when a copy that has just become UNASSIGNED is seen so."""
+    return world.time + world.recovery_s * _UNASSIGNED_SHARE
+
+
+def unassign(until: float, shard: Shard, node: str | None) -> None:
+    """Throw the replica on `node` away; it is tried again from lab time `until` on."""
+    for copy in shard.copies:
+        if copy.node == node and not copy.primary:
+            copy.node, copy.state, copy.relocating_to = None, UNASSIGNED, None
+            copy.delayed_until = until
 
 
 def _assign(world: World, relation: Relation, shard: Shard, load: Counter[str]) -> None:

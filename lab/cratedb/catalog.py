@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import duckdb
 
-from lab.cratedb import rows
+from lab.cratedb import cluster_rows, rows
 from lab.cratedb.answers import Answer
 from lab.cratedb.duck_errors import as_crate_error
 from lab.cratedb.shapes import RELATIONS, duck_type, json_structure
@@ -30,6 +32,18 @@ _NAMES_TABLE = {
 #: Beyond this many tables a refresh writes the relation anew: DuckDB keeps what it deletes.
 _REWRITE_FROM = 200
 _BATCH = 20_000
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep the garbage collector away: 50,000 nested rows cost it as much as fetching them."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 class Catalog:
@@ -89,7 +103,7 @@ class Catalog:
                     self._refresh_tables(key)
                 else:
                     self._duck.execute(f"TRUNCATE {self.duck_name(key)}")
-                    self._insert(key, rows.SMALL[key](self._world))
+                    self._insert(key, cluster_rows.SMALL[key](self._world))
 
     def _refresh_tables(self, key: Key) -> None:
         dirty, self._dirty[key] = self._dirty[key], set()
@@ -131,7 +145,8 @@ class Catalog:
             try:
                 cursor = self._duck.execute(sql, list(args))
                 described = cursor.description or []
-                found = cursor.fetchall()
+                with _no_collection():
+                    found = cursor.fetchall()
             except duckdb.Error as error:
                 raise as_crate_error(error) from error
         cols = [column[0] for column in described]

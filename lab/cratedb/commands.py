@@ -48,7 +48,7 @@ def read(sql: str) -> Command:
 
 
 def _without_timeout(sql: str) -> str:
-    """Cut `WITH (timeout = ...)` off an ALTER TABLE: 6.2 takes it, the packaged grammar does not."""
+    """Cut `WITH (timeout = ...)` off ALTER TABLE: 6.2 takes it, the packaged grammar does not."""
     tokens = tokenize(sql)
     if [t.low for t in tokens[:2]] != ["alter", "table"]:
         return sql

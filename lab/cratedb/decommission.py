@@ -32,10 +32,8 @@ def decommission(world: World, user: str, name: object) -> Answer:
         if need in {"FULL", "PRIMARIES"}:
             _move_away(world, node, everything=need == "FULL")
         while not _drained(world, need):
-            if not node.alive or world.drains.get(node.id) != mine:
-                raise CrateError(
-                    5000, "NodeDisconnectedException", f"[{node.name}] disconnected"
-                )
+            if world.closed or not node.alive or world.drains.get(node.id) != mine:
+                raise CrateError(5000, "NodeDisconnectedException", f"[{node.name}] disconnected")
             timeout_s = world.settings.ms("cluster.graceful_stop.timeout") / 1000
             if world.time - since >= timeout_s:
                 if not _exits_on_timeout(world):
@@ -120,9 +118,7 @@ def stop(world: World, node: Node) -> None:
     node.alive = node.serving = False
     world.hung.discard(node.id)
     allocation.node_left(world, node)
-    if world.master == node.id:
-        others = world.members
-        world.master = others[0].id if others else None
+    _elect(world)
 
 
 def kill(world: World, node: Node) -> None:
@@ -130,12 +126,38 @@ def kill(world: World, node: Node) -> None:
     node.alive = node.serving = False
     world.hung.discard(node.id)
     world.drains[node.id] = world.drains.get(node.id, 0) + 1
+    world.after(world.detection_s, lambda: notice(world))
 
-    def noticed() -> None:
-        if not node.alive and node.member:
+
+def notice(world: World) -> None:
+    """Let the master see who is dead; without a quorum there is no master who could.
+
+    The cluster then still shows what it showed last, master_node NULL apart.
+    """
+    if 2 * sum(node.alive for node in world.nodes) <= len(world.nodes) and len(world.nodes) > 1:
+        if world.master is not None:
+            world.master, world.masterless_since = None, world.time
+        return
+    for node in world.nodes:
+        if node.member and not node.alive:
             allocation.node_left(world, node)
-            if world.master == node.id:
-                others = world.members
-                world.master = others[0].id if others else None
+    if world.master is None and world.master_dropped:
+        return
+    _elect(world)
 
-    world.after(world.detection_s, noticed)
+
+def _elect(world: World) -> None:
+    living = [node for node in world.members if node.alive]
+    if all(node.id != world.master for node in living):
+        world.master = living[-1].id if living else None
+    if world.master is not None:
+        world.masterless_since = None
+
+
+def join(world: World, node: Node) -> None:
+    """Let a node that has booted in again; with it there may be a quorum again."""
+    if node.member:
+        allocation.node_left(world, node)
+    node.alive = True
+    allocation.node_joined(world, node)
+    notice(world)

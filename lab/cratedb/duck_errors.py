@@ -28,11 +28,10 @@ def as_crate_error(error: duckdb.Error) -> CrateError:
     if "by zero" in text:
         return invalid("/ by zero")
     if match := _FUNCTION.search(text):
-        return CrateError(
-            4004, "UnsupportedFunctionException", f"Unknown function: {match[1]}()"
-        )
+        return CrateError(4004, "UnsupportedFunctionException", f"Unknown function: {match[1]}()")
     if match := _GROUPED.search(text):
         return invalid(
-            f"'{match[1]}' must appear in the GROUP BY clause or be used in an aggregation function."
+            f"'{match[1]}' must appear in the GROUP BY clause "
+            "or be used in an aggregation function."
         )
     return invalid(text.splitlines()[0] if text else "statement not understood")

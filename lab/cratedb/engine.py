@@ -70,14 +70,12 @@ class Engine:
         with world.lock:
             since = world.time
             while world.master is None:
-                if world.time - since >= world.master_timeout_s:
+                if world.closed or world.time - since >= world.master_timeout_s:
                     raise no_master()
                 world.changed.wait(0.02)
                 world.advance()
 
-    def bulk(
-        self, node: Node, user: str, stmt: str, many: Sequence[Sequence[Any]]
-    ) -> Answer:
+    def bulk(self, node: Node, user: str, stmt: str, many: Sequence[Sequence[Any]]) -> Answer:
         """Answer a statement with bulk_args: one result a row, -2 and an error where it failed."""
         tokens = tokenize(stmt)
         if tokens and tokens[0].low in _READS:

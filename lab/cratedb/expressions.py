@@ -57,7 +57,11 @@ def value(tree: Tree, holes: Placeholders) -> Value:
 
 
 def _constant(what: Any) -> Value:
-    return lambda args: what
+    def give(args: Sequence[Any]) -> Any:
+        del args
+        return what
+
+    return give
 
 
 def _parameter(index: int) -> Value:

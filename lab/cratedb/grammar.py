@@ -27,7 +27,7 @@ class _FirstError(ErrorListener):  # type: ignore[misc]
     def __init__(self) -> None:
         self.message: str | None = None
 
-    def syntaxError(  # noqa: N802, PLR0913 - ANTLR's signature
+    def syntaxError(  # noqa: N802 - ANTLR's signature
         self, recognizer: Any, symbol: Any, line: int, column: int, msg: str, e: Any
     ) -> None:
         del recognizer, symbol, e

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from lab.cratedb import allocation, changes, partitions, rows
+from lab.cratedb import allocation, partitions, rows, tables
 from lab.cratedb.model import EMPTY_TRANSLOG, UNASSIGNED, Lease, Relation, Table
 
 if TYPE_CHECKING:
@@ -18,9 +18,7 @@ SAFE_COMMIT_LAG, SEQ_NO_GAP, PRIMARY_TOO = "safe_commit_lag", "seq_no_gap", "pri
 class Handle:
     """A table or one partition of it, as it is now."""
 
-    def __init__(
-        self, world: World, key: tuple[str, str], ident: str | None = None
-    ) -> None:
+    def __init__(self, world: World, key: tuple[str, str], ident: str | None = None) -> None:
         """Name the table; `ident` narrows it to one partition."""
         self._world = world
         self._key = key
@@ -163,7 +161,7 @@ class Handle:
             cast = {name: partitions.cast(values.get(name), table.column_type(name))
                     for name in table.partitioned_by}  # fmt: skip
             ident = partitions.ident_of(table, cast)
-            changes.add_relation(self._world, table, ident, cast)
+            tables.add_relation(self._world, table, ident, cast)
             self._world.touch(*self._key)
         return Handle(self._world, self._key, ident)
 
@@ -181,7 +179,7 @@ class Handle:
         """Drop the table, or delete the one partition."""
         with self._world.lock:
             if self._ident is None:
-                changes.remove_table(self._world, self._table)
+                tables.remove_table(self._world, self._table)
                 return
             self._table.relations.pop(self._ident)
             self._world.touch(*self._key)

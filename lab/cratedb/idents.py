@@ -6,11 +6,13 @@ import base64
 import random
 from collections.abc import Sequence
 
+_SEVEN_BITS = 0x7F
+
 
 def _varint(number: int) -> bytes:
     out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
+    while number > _SEVEN_BITS:
+        out.append(number & _SEVEN_BITS | 0x80)
         number >>= 7
     out.append(number)
     return bytes(out)
@@ -52,7 +54,7 @@ class Ids:
 
     def __init__(self, seed: int) -> None:
         """Take the seed that makes two runs alike."""
-        self._random = random.Random(seed)  # noqa: S311 - alike in every run, on purpose
+        self._random = random.Random(seed)
 
     def short(self) -> str:
         """Return a node or cluster id."""

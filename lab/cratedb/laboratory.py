@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
 
-from lab.cratedb import allocation, changes, decommission, leases
+from lab.cratedb import decommission, leases, tables
 from lab.cratedb import replicas as replica_rules
 from lab.cratedb.answers import CrateError
 from lab.cratedb.catalog import Catalog
@@ -30,7 +30,7 @@ _HEARTBEAT_S = 0.02
 class LabCrateDB:
     """A cluster of `nodes` nodes, one port each, that behaves as CrateDB 6.4.3 was seen to."""
 
-    def __init__(  # noqa: PLR0913 - the knobs of a laboratory
+    def __init__(
         self,
         nodes: int = 3,
         *,
@@ -89,6 +89,9 @@ class LabCrateDB:
     def stop(self) -> None:
         """Close every socket and let the catalog go."""
         self._stop.set()
+        with self.world.lock:
+            self.world.closed = True
+            self.world.changed.notify_all()
         with self._servers_lock:
             for server in list(self._servers.values()):
                 server.die(reset=False)
@@ -168,7 +171,7 @@ class LabCrateDB:
 
     # --- tables ---------------------------------------------------------------------------
 
-    def table(  # noqa: PLR0913 - a table has many properties
+    def table(
         self,
         name: str | tuple[str, str],
         *,
@@ -198,7 +201,7 @@ class LabCrateDB:
                 return Handle(self.world, key)
             text = replicas or number_of_replicas or "0-1"
             table = _new_table(key, shards, text, partitioned_by, flush_threshold)
-            changes.add_table(self.world, table)
+            tables.add_table(self.world, table)
             handle = Handle(self.world, key)
             made = [handle.add_partition(values) for values in partitions]
             sick = _sick(handle, made, sick_partitions)
@@ -230,7 +233,7 @@ class LabCrateDB:
         raise KeyError(message)
 
     def crash(self, node: str | int) -> None:
-        """kill -9: sockets are cut at once, the master notices a moment later."""
+        """Kill -9: sockets are cut at once, the master notices a moment later."""
         with self.world.lock:
             self.world.advance()
             decommission.kill(self.world, self._node(node))
@@ -245,34 +248,24 @@ class LabCrateDB:
         with self.world.lock:
             self.world.advance()
 
-            def boot() -> None:
-                if found.member:
-                    allocation.node_left(self.world, found)
-                allocation.node_joined(self.world, found)
-                if self.world.master is None and self.world.masterless_since is None:
-                    self.world.master = found.id
-
-            self.world.after(self.world.boot_s, boot)
+            world = self.world
+            world.after(world.boot_s, lambda: decommission.join(world, found))
 
     def drop_master(self, seconds: float | None = None) -> None:
         """Leave the cluster without a master, for good or for `seconds` of the lab's time."""
         world = self.world
         with world.lock:
             world.advance()
-            before, world.master = world.master, None
-            world.masterless_since = world.time
-
-            def elect() -> None:
-                world.master, world.masterless_since = before, None
-
+            world.master, world.masterless_since = None, world.time
+            world.master_dropped = True
             if seconds is not None:
-                world.after(seconds, elect)
+                world.after(seconds, self.elect_master)
 
     def elect_master(self) -> None:
         """End what `drop_master` began."""
         with self.world.lock:
-            self.world.masterless_since = None
-            self.world.master = self.world.members[-1].id
+            self.world.master_dropped = False
+            decommission.notice(self.world)
 
     def hang_drain(self, node: str | int) -> None:
         """Let the next drain of this node hang although it is empty, until its timeout."""
@@ -293,9 +286,7 @@ class LabCrateDB:
         """Create a user with grants such as 'DQL ON SCHEMA sys' or 'AL'."""
         given = f" WITH (password = '{password}')" if password is not None else ""
         statements = [f'CREATE USER "{name}"{given}']
-        statements += [
-            "GRANT {} {} TO \"{}\"".format(*_split_grant(grant), name) for grant in grants
-        ]
+        statements += ['GRANT {} {} TO "{}"'.format(*_split_grant(grant), name) for grant in grants]
         for statement in statements:
             answer = self.sql(statement)
             if "error" in answer:
@@ -307,7 +298,7 @@ class LabCrateDB:
             if grant is None:
                 self.world.rights.user(user).grants.clear()
                 return
-        answer = self.sql("REVOKE {} {} FROM \"{}\"".format(*_split_grant(grant), user))
+        answer = self.sql('REVOKE {} {} FROM "{}"'.format(*_split_grant(grant), user))
         if "error" in answer:
             raise ValueError(answer["error"]["message"])
 
@@ -390,6 +381,3 @@ def _tls_context(files: tuple[str, str] | None) -> ssl.SSLContext | None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*files)
     return context
-
-
-

@@ -37,9 +37,13 @@ def sync(world: World, relation: Relation) -> None:
             del shard.leases[lease_id]
         shard.lease_version += bool(gone)
         primary = shard.primary
-        if gone and primary is not None and primary.uncommitted > threshold:
-            if not (primary.gap or primary.stubborn):
-                primary.uncommitted = EMPTY_TRANSLOG
+        if (
+            gone
+            and primary is not None
+            and primary.uncommitted > threshold
+            and not (primary.gap or primary.stubborn)
+        ):
+            primary.uncommitted = EMPTY_TRANSLOG
         changed |= _renew(world, shard) or bool(gone)
     if changed:
         world.touch(relation.schema, relation.table)

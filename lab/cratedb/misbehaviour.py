@@ -17,7 +17,7 @@ _HTML = b"<!DOCTYPE html><html><head><title>It works!</title></head><body>nginx<
 _CHUNK_ROWS = 8192
 
 
-class Gone(Exception):
+class GoneError(Exception):
     """The connection is no more; nothing is left to answer."""
 
 
@@ -31,9 +31,7 @@ def misbehave(handler: Handler, rule: Fault, entry: Entry, request: dict[str, An
             handler.reset()
         case Action.ERROR:
             entry.status, entry.code = rule.status, rule.code
-            handler.send_json(
-                rule.status, {"error": {"message": rule.message, "code": rule.code}}
-            )
+            handler.send_json(rule.status, {"error": {"message": rule.message, "code": rule.code}})
         case Action.DISCONNECTED:
             entry.status = 500
             handler.disconnected()

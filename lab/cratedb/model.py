@@ -110,7 +110,7 @@ class Shard:
 
     @property
     def all_started(self) -> bool:
-        """Return whether every copy is STARTED; RELOCATING does not count (IndexShardRoutingTable)."""
+        """Return whether every copy is STARTED; RELOCATING is not (IndexShardRoutingTable)."""
         return all(copy.state == STARTED for copy in self.copies)
 
 

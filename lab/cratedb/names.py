@@ -145,9 +145,12 @@ def _spaced(item: list[Token]) -> str:
             out.append("= ")
         elif text == ",":
             out.append(", ")
-        elif token.text in {"(", ")", "[", "]", "{", "}", ".", "::"} or not out:
-            out.append(text)
-        elif out[-1][-1] in "([{. :" or out[-1] == "= ":
+        elif (
+            token.text in {"(", ")", "[", "]", "{", "}", ".", "::"}
+            or not out
+            or out[-1][-1] in "([{. :"
+            or out[-1] == "= "
+        ):
             out.append(text)
         else:
             out.append(" " + text)

@@ -67,7 +67,7 @@ def parse_bool(name: str, value: object) -> bool:
         return True
     if str(value).lower() in {"false", "f"}:
         return False
-    raise invalid(f"Can't convert \"{value}\" to boolean for setting [{name}]")
+    raise invalid(f'Can\'t convert "{value}" to boolean for setting [{name}]')
 
 
 def accept(name: str, value: object) -> Any:

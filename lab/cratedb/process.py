@@ -53,7 +53,7 @@ class LabProcess:
     def start(self) -> Self:
         """Start it and return once it serves, or raise LabDidNotStartError."""
         # Its own session: Ctrl-C in the terminal that started it is not meant for it.
-        self._process = subprocess.Popen(  # noqa: S603 - our own module
+        self._process = subprocess.Popen(
             self._command,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE if self._log is None else self._log.open("a"),
@@ -84,11 +84,14 @@ class LabProcess:
 
     def _complaint(self) -> str:
         process = self._process
-        if process is None or process.poll() is None:
+        try:
+            # Its output may be at its end a moment before it is.
+            returncode = process.wait(1.0) if process is not None else 0
+        except subprocess.TimeoutExpired:
             return f"not ready after {self._ready_within_s:g} s"
-        if process.stderr is not None:
+        if process is not None and process.stderr is not None:
             return process.stderr.read().strip()
-        return f"exit code {process.returncode}; see {self._log}"
+        return f"exit code {returncode}; see {self._log}"
 
     def stop(self, within_s: float = 10.0) -> int:
         """End it with SIGTERM, then SIGKILL, and return its exit code."""
@@ -108,7 +111,7 @@ class LabProcess:
         return code
 
     def kill(self) -> None:
-        """kill -9, for those who want to see what happens then."""
+        """Kill -9, for those who want to see what happens then."""
         if self._process is not None and self._process.poll() is None:
             os.kill(self._process.pid, signal.SIGKILL)
             self._process.wait()
@@ -120,4 +123,3 @@ class LabProcess:
     def __exit__(self, *_: object) -> None:
         """Stop it."""
         self.stop()
-

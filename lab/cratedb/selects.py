@@ -35,9 +35,7 @@ _DUCK_TYPES = {
 }
 
 
-def select(
-    world: World, catalog: Catalog, user: str, stmt: str, args: Sequence[Any]
-) -> Answer:
+def select(world: World, catalog: Catalog, user: str, stmt: str, args: Sequence[Any]) -> Answer:
     """Answer a SELECT; rows of user tables are not kept, so they are NULLs in the right number."""
     translation = translate(stmt)
     if translation.parameters > len(args):
@@ -99,7 +97,9 @@ def _require_sys(world: World, user: str, ref: RelationRef) -> None:
     world.rights.require(user, "DQL", ref.schema, ref.table)
     if ref.table == "shards" and world.someone_died_unnoticed:
         # For a moment the dead node is still asked for its shards.
-        raise CrateError(5005, "JobKilledException", "Job killed. Participating node(s) disconnected")
+        raise CrateError(
+            5005, "JobKilledException", "Job killed. Participating node(s) disconnected"
+        )
 
 
 def _empty_rows(world: World, user: str, ref: RelationRef) -> str:

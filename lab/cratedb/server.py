@@ -15,11 +15,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from lab.cratedb.answers import Answer, CrateError
+from lab.cratedb.cluster_rows import BUILD_HASH
 from lab.cratedb.engine import Engine
 from lab.cratedb.journal import Entry, Journal
-from lab.cratedb.misbehaviour import Gone, misbehave
+from lab.cratedb.misbehaviour import GoneError, misbehave
 from lab.cratedb.model import Node
-from lab.cratedb.rows import BUILD_HASH
 from lab.faults import Faults
 
 _REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden",
@@ -40,7 +40,7 @@ class NodeServer(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(  # noqa: PLR0913 - what a node consists of
+    def __init__(
         self,
         port: int,
         node: Node,
@@ -155,7 +155,7 @@ class Handler(BaseHTTPRequestHandler):
         with contextlib.suppress(OSError):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self.connection.close()
-        raise Gone
+        raise GoneError
 
     # --- requests -------------------------------------------------------------------------
 
@@ -163,7 +163,7 @@ class Handler(BaseHTTPRequestHandler):
         """Serve one request; a client that is gone ends the connection, not the server."""
         try:
             super().handle_one_request()
-        except (OSError, ValueError, Gone):
+        except (OSError, ValueError, GoneError):
             self.close_connection = True
 
     def finish(self) -> None:

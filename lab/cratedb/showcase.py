@@ -45,7 +45,7 @@ class Decay(threading.Thread):
         super().__init__(name="lab-decay", daemon=True)
         self._lab = lab
         self._every_s = every_s
-        self._random = random.Random(seed)  # noqa: S311 - alike in every run, on purpose
+        self._random = random.Random(seed)
         self._stop_asked = threading.Event()
 
     def run(self) -> None:

@@ -150,7 +150,7 @@ class _Rewriter:
 
     def _name_item(self, start: int) -> None:
         item = self.tokens[start : self.at]
-        # A bare column keeps its name anyway; as an alias of itself it would hide that it is unknown.
+        # A bare column keeps its name; as an alias of itself it would hide that it is unknown.
         if item and not (
             names.is_star(item) or names.has_alias(item) or names.is_bare_column(item)
         ):
@@ -192,8 +192,7 @@ class _Rewriter:
             return
         after = self.peek()
         aliased = after is not None and (
-            after.kind == "quoted"
-            or (after.kind == "word" and after.low not in _AFTER_RELATION)
+            after.kind == "quoted" or (after.kind == "word" and after.low not in _AFTER_RELATION)
         )
         schema = parts[-2] if len(parts) > 1 else "doc"
         ref = RelationRef(schema, parts[-1], aliased)

@@ -102,8 +102,6 @@ def _struct_of(inner: dict[str, Callable[[Any], Any] | None]) -> Callable[[Any],
     def convert_all(value: Any) -> Any:
         if value is None:
             return None
-        return {
-            name: known[name](item) if name in known else item for name, item in value.items()
-        }
+        return {name: known[name](item) if name in known else item for name, item in value.items()}
 
     return convert_all

@@ -27,7 +27,7 @@ class World:
     while overdue events are worked off it is *their* time, so a clock that jumps keeps the order.
     """
 
-    def __init__(  # noqa: PLR0913 - the knobs of a laboratory
+    def __init__(
         self,
         *,
         nodes: int,
@@ -57,6 +57,8 @@ class World:
         self.nodes = [Node(self.ids.short(), f"{node_prefix}{n}", n) for n in range(nodes)]
         self.master: str | None = self.nodes[-1].id
         self.masterless_since: float | None = None
+        #: True: somebody took the master away on purpose, and no election gives one back.
+        self.master_dropped = False
         self.tables: dict[tuple[str, str], Table] = {}
         self.settings = ClusterSettings()
         self.rights = Rights()
@@ -67,6 +69,8 @@ class World:
         #: Nodes whose drain hangs although they are empty (the counter of requests is spoilt).
         self.hung: set[str] = set()
         self.master_timeout_s = 30.0
+        #: The lab has been stopped: whoever still waits for something gives up.
+        self.closed = False
         self.state_version = 1
         self.pending_tasks = 0
         #: Relations with a copy that is not STARTED: the ones a reroute has to look at.

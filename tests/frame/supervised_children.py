@@ -11,7 +11,8 @@ BEATS = "import pathlib,os,time; pathlib.Path({0!r}).write_text(str(os.getpid())
 DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
 # What escapes a process group: a grandchild in a session of its own.
 ESCAPES = (
-    "import subprocess,sys; subprocess.Popen([sys.executable, '-c', {0!r}], start_new_session=True); "
+    "import subprocess, sys; "
+    "subprocess.Popen([sys.executable, '-c', {0!r}], start_new_session=True); "
 )
 
 
@@ -24,9 +25,8 @@ def supervise() -> int:
     def child(name: str, program: str = "", **more: object) -> Child:
         beat = folder / name
         code = program + BEATS.format(str(beat))
-        return Child(
-            name, [sys.executable, "-c", code], beat.exists, f"the file {name}", **more  # type: ignore[arg-type]
-        )
+        command = [sys.executable, "-c", code]
+        return Child(name, command, beat.exists, f"the file {name}", **more)  # type: ignore[arg-type]
 
     escaped = BEATS.format(str(folder / "escaped"))
     try:

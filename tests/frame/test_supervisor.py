@@ -32,7 +32,7 @@ class Demo:
                 [sys.executable, str(PROGRAM), str(folder), *arguments],
                 stdout=output,
                 start_new_session=True,
-                preexec_fn=ignore if ignores_sigint else None,
+                preexec_fn=ignore if ignores_sigint else None,  # noqa: PLW1509 - no threads here
             )
 
     def line(self, containing: str) -> str:
@@ -96,7 +96,7 @@ def wait_until(condition, within_s: float = 15.0) -> None:
 
 @pytest.mark.parametrize("name", ["first", "deaf", "last"])
 def test_a_killed_child_comes_back(demo, name):
-    """kill -9 of any child is healed, and said."""
+    """A kill -9 of any child is healed, and said."""
     demo = demo()
     demo.line("ready")
     killed = demo.pid(name)

@@ -1,0 +1,186 @@
+"""A dead run's promise is kept by another run, asked for once and not once a tick."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import pytest
+
+import sensors.translog
+from caretaker.translog.model import ResetState
+from sensors import live_runs
+from sensors.translog import translog_open_tickets, turn
+
+
+@pytest.fixture
+def later(monkeypatch):
+    """Let the sensor believe that it is so many seconds later."""
+
+    def move(seconds):
+        moment = datetime.now(UTC) + timedelta(seconds=seconds)
+        monkeypatch.setattr(sensors.translog, "utc_now", lambda: moment)
+
+    return move
+
+
+def keys(result):
+    return [request.run_key for request in result.run_requests]
+
+
+def test_no_ticket_is_no_work(tick):
+    assert tick(translog_open_tickets).skip_reason.skip_message == "no ticket is open"
+
+
+def test_a_dead_runs_ticket_is_requested_at_once_and_alone(tick, open_ticket, dead, alive):
+    ticket = open_ticket(dead("run-1"))
+    open_ticket(alive("run-2"), "other")
+
+    (request,) = tick(translog_open_tickets).run_requests
+
+    assert request.run_config == {"ticket_ids": [ticket.id]}
+    assert request.tags["caretaker/tables"] == "doc.metrics"
+
+
+def test_ticks_in_one_turn_ask_with_one_key(tick, open_ticket, dead, later):
+    open_ticket(dead("run-1"))
+    first = keys(tick(translog_open_tickets))
+    later(25)
+    assert keys(tick(translog_open_tickets)) == first
+
+
+def test_a_restore_run_that_died_before_taking_over_is_asked_for_again(
+    tick, open_ticket, dead, later
+):
+    open_ticket(dead("run-1"))
+    seen = set()
+    for seconds in (0, 31, 61, 121, 1801, 3601):
+        later(seconds)
+        seen.update(keys(tick(translog_open_tickets)))
+    assert len(seen) == 6
+
+
+def test_a_takeover_opens_a_new_key(tick, open_ticket, dead, store):
+    ticket = open_ticket(dead("run-1"))
+    before = keys(tick(translog_open_tickets))
+    store.take_over(ticket, dead("run-2"))
+    after = keys(tick(translog_open_tickets))
+    assert before != after
+
+
+def test_a_living_owners_ticket_is_left_to_it(tick, open_ticket, alive):
+    open_ticket(alive("run-1"))
+
+    result = tick(translog_open_tickets)
+
+    assert result.run_requests == []
+    assert result.skip_reason.skip_message == "1 open, of runs that live"
+
+
+def test_a_failed_restore_waits_for_its_next_try(tick, open_ticket, dead, store, later):
+    """Also where the run that gave up is dead: its process ended because it gave up."""
+    ticket = store.advance(open_ticket(dead("run-1")), state=ResetState.FAILED)
+    store.record_failure(ticket, "refused", datetime.now(UTC) + timedelta(seconds=120))
+
+    early = tick(translog_open_tickets)
+    later(121)
+    due = tick(translog_open_tickets)
+
+    assert early.run_requests == []
+    assert "could not be restored; the next try is in 1" in early.skip_reason.skip_message
+    assert keys(due) == [f"ticket-{ticket.id}-1-1-0"]
+
+
+def test_a_ticket_that_is_just_being_closed_is_not_taken_away(tick, open_ticket, alive, store):
+    """A run that ends badly writes FAILED a moment before it closes the ticket."""
+    store.advance(open_ticket(alive("run-1")), state=ResetState.FAILED)
+    assert tick(translog_open_tickets).run_requests == []
+
+
+@pytest.mark.parametrize("status", [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED])
+def test_one_restore_run_at_a_time(tick, open_ticket, dead, run_of, status):
+    open_ticket(dead("run-1"))
+    run_id = run_of("translog_restore", status)
+
+    result = tick(translog_open_tickets)
+
+    assert result.run_requests == []
+    assert run_id in result.skip_reason.skip_message
+
+
+def test_a_restore_run_that_only_looks_alive_does_not_block_for_ever(
+    tick, open_ticket, dead, run_of, monkeypatch
+):
+    """A killed code server leaves its runs STARTED: nothing in Dagster notices."""
+    monkeypatch.setattr(live_runs, "BELIEVED_FOR", timedelta(0))
+    open_ticket(dead(run_of("translog_restore", dg.DagsterRunStatus.STARTED)))
+
+    assert len(tick(translog_open_tickets).run_requests) == 1
+
+
+def test_an_old_restore_run_with_a_living_owner_blocks(
+    tick, open_ticket, dead, alive, run_of, monkeypatch
+):
+    monkeypatch.setattr(live_runs, "BELIEVED_FOR", timedelta(0))
+    run_id = run_of("translog_restore", dg.DagsterRunStatus.STARTED)
+    open_ticket(dead("run-1"))
+    open_ticket(alive(run_id), "other")
+
+    assert run_id in tick(translog_open_tickets).skip_reason.skip_message
+
+
+def test_a_store_that_cannot_be_opened_is_a_sentence(instance):
+    from resources.state_store.resource import StateStoreResource  # noqa: PLC0415
+
+    broken = StateStoreResource(url="mysql://u:secret@h/d")
+    with dg.build_sensor_context(instance=instance, resources={"state": broken}) as context:
+        reason = translog_open_tickets(context).skip_reason.skip_message
+    assert "CARETAKER_STATE_URL" in reason
+    assert "secret" not in reason
+
+
+def test_the_request_restores_the_table(lab, tick, open_ticket, dead, store, monkeypatch):
+    """From the tick to the replicas, through the real job with the request's own config."""
+    table = lab.table("doc.metrics", replicas="0-1")
+    lab.sql('ALTER TABLE "doc"."metrics" SET ("number_of_replicas" = 0)')
+    ticket = open_ticket(dead("run-1"), cluster_id=lab.world.cluster_id)
+    (request,) = tick(translog_open_tickets).run_requests
+    monkeypatch.setenv("CRATE_CONNECTION_STRING", lab.connection_string)
+
+    from definitions.jobs import translog_restore  # noqa: PLC0415
+    from resources.cratedb import CrateDBResource  # noqa: PLC0415
+    from resources.state_store.resource import StateStoreResource  # noqa: PLC0415
+
+    job = dg.Definitions(
+        jobs=[translog_restore],
+        resources={
+            "cratedb": CrateDBResource(hosts=lab.connection_string),
+            "state": StateStoreResource(url=str(store._database.url)),
+        },
+    ).resolve_job_def("translog_restore")
+    result = job.execute_in_process(run_config=request.run_config)
+
+    assert result.success
+    assert table.number_of_replicas == "0-1"
+    assert store.ticket_row(ticket.id).closed_at is not None
+    assert tick(translog_open_tickets).skip_reason.skip_message == "no ticket is open"
+
+
+def test_turns_double_and_then_come_every_half_hour():
+    seconds = (0, 29, 30, 60, 119, 1799, 1800, 3600)
+    assert [turn(s) for s in seconds] == [0, 0, 1, 2, 2, 6, 7, 8]
+
+
+def test_no_second_gives_an_earlier_turn():
+    turns = [turn(s / 2) for s in range(20_000)]
+    assert turns == sorted(turns)
+
+
+def test_on_another_host_a_silent_heartbeat_decides(tick, open_ticket, dead, monkeypatch):
+    """Its pid means nothing here; its run is over as far as this Dagster knows."""
+    open_ticket(replace(dead("run-1"), host="elsewhere"))
+    assert tick(translog_open_tickets).run_requests == []
+
+    monkeypatch.setattr("ops.owners.utc_now", lambda: datetime.now(UTC) + timedelta(seconds=31))
+    assert len(tick(translog_open_tickets).run_requests) == 1

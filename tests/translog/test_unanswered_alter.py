@@ -1,0 +1,119 @@
+"""An ALTER that nobody answered is unknown, not failed: the original is always the last word."""
+
+from __future__ import annotations
+
+import pytest
+
+from caretaker.translog.outcome import ResetOutcome
+from lab.faults import Action
+
+COMPLETED, FAILED_RESTORED = ResetOutcome.COMPLETED, ResetOutcome.FAILED_RESTORED
+
+
+@pytest.mark.parametrize("action", [Action.HANG, Action.RESET_AFTER, Action.HALF_BODY])
+def test_a_zero_that_landed_without_an_answer_is_carried_through(world, action):
+    """The read-back is proof enough to go on."""
+    table = world.table("doc.metrics")
+    world.statement_timeout_s = 0.4
+    world.on_zero(action)
+
+    run = world.reset()
+
+    assert run.outcome is COMPLETED
+    assert [replicas for _, replicas in world.altered] == ["0", "0-1"]
+    assert (table.number_of_replicas, world.open_tickets) == ("0-1", [])
+    assert any("an ALTER without an answer" in note["reason"] for note in world.said("note"))
+
+
+def test_a_zero_that_never_landed_is_followed_by_the_original(world, monkeypatch):
+    """It may be on its way still."""
+    monkeypatch.setattr("ops.hands.READ_BACK_S", 0.2)
+    table = world.table("doc.metrics")
+    world.on_zero(Action.RESET_BEFORE)
+
+    run = world.reset()
+
+    assert run.outcome is FAILED_RESTORED
+    assert [replicas for _, replicas in world.altered] == ["0", "0-1"]
+    assert [change.applied for change in world.changes] == [False, True]
+    assert (table.number_of_replicas, world.open_tickets) == ("0-1", [])
+
+
+@pytest.mark.parametrize("landing_s", [0.9, 1.6])
+def test_a_zero_that_lands_after_the_restore_is_undone(world, monkeypatch, landing_s):
+    """The ticket is open until the text has stood for the whole settle time."""
+    monkeypatch.setattr("ops.hands.READ_BACK_S", 0.1)
+    monkeypatch.setattr("ops.reset.SETTLE_LOOK_S", 0.1)
+    table = world.table("doc.metrics", shards=1)
+    open_when_it_landed = []
+    world.statement_timeout_s = 0.4
+    world.on_zero(
+        Action.LATE,
+        seconds=landing_s,
+        after=lambda _: open_when_it_landed.append(
+            world.look_into_store("SELECT count(*) FROM tickets WHERE closed_at IS NULL")[0][0]
+        ),
+    )
+
+    run = world.reset(settle_s=2.5)
+
+    assert open_when_it_landed == [1]
+    assert run.outcome is FAILED_RESTORED
+    assert table.number_of_replicas == "0-1"
+    assert world.altered[-1] == ('"doc"."metrics"', "0-1")
+    assert [replicas for _, replicas in world.altered].count("0") == 1
+    assert any("landed late" in note["reason"] for note in world.said("note"))
+    assert world.open_tickets == []
+
+
+def test_a_restore_without_an_answer_is_sent_until_it_reads_back(world):
+    table = world.table("doc.metrics")
+    world.statement_timeout_s = 0.4
+    world.on_restore(Action.RESET_BEFORE, times=2)
+
+    run = world.reset()
+
+    assert run.outcome is COMPLETED
+    assert [replicas for _, replicas in world.altered] == ["0", "0-1", "0-1", "0-1"]
+    assert table.number_of_replicas == "0-1"
+
+
+def test_a_restore_that_landed_without_an_answer_is_not_sent_again(world):
+    """Read back first: nothing is owed any more."""
+    table = world.table("doc.metrics")
+    world.statement_timeout_s = 0.4
+    world.on_restore(Action.HANG, times=1)
+
+    run = world.reset()
+
+    assert run.outcome is COMPLETED
+    assert [replicas for _, replicas in world.altered] == ["0", "0-1"]
+    assert table.number_of_replicas == "0-1"
+
+
+def test_a_zero_that_is_refused_changes_nothing(world):
+    table = world.table("doc.metrics")
+    world.on_zero("error", status=400, code=4000, message="wait_for_active_shards forbids it")
+
+    run = world.reset()
+
+    assert (run.outcome, run.exit_code) == (ResetOutcome.REFUSED, 2)
+    assert "wait_for_active_shards" in run.result.reason
+    assert [replicas for _, replicas in world.altered] == ["0"]
+    assert (table.number_of_replicas, world.open_tickets) == ("0-1", [])
+
+
+def test_a_node_that_dies_with_the_zero_in_hand_does_not_stop_the_restore(world):
+    """Another host takes the restore."""
+    table = world.table("doc.metrics", replicas="2")
+    world.statement_timeout_s = 1.0
+    world.on_zero(
+        Action.WATCH,
+        after=lambda entry: world.fault("", Action.REFUSE, node=entry.node),
+    )
+
+    run = world.reset()
+
+    assert run.outcome is COMPLETED
+    assert table.number_of_replicas == "2"
+    assert world.changes[0].node != world.changes[-1].node
