@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: How Dagster's column page names what pandas holds.
-_SHOWN = {"string": "string", "float64": "float", "int64": "int", "bool": "bool", "object": "list"}
+_SHOWN = {"string": "string", "float64": "float", "int64": "int", "bool": "bool", "object": "json"}
 
 
 def frame(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> pd.DataFrame:

@@ -26,7 +26,7 @@ from ops.translog_history import REPLICAS_ARE_BACK, RESETS, ResetHistory
 from ops.translog_look import judge
 from resources.clock import utc_now
 from resources.cratedb import CrateDBResource
-from resources.cratedb_retries import connect_pauses, retrying
+from resources.cratedb_retries import connecting, retrying
 from resources.state_store import OutcomeRow
 from resources.state_store.resource import StateStoreResource
 
@@ -87,7 +87,7 @@ def translog_backlog(
     """Look once, remember the sizes, and say what a reset would find."""
     with step_errors(), cratedb.client() as crate:
         policy, store = config.policy(), state.store
-        connected = retrying(crate.connect, connect_pauses())
+        connected = connecting(crate.connect)
         look = judge(connected, retrying(crate.observe_tables), store, policy, utc_now())
         store.add_samples(look.cluster_id, look.at, worth_a_sample(look))
         store.prune_samples(look.at - SAMPLES_KEPT)

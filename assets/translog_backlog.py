@@ -207,7 +207,9 @@ def _row(
         "reason": reason,
         "growth_mb_per_h": None if grows is None else _mib(grows),
         "hours_to_threshold": 0.0,
-        "statements": list(planned_statements(finding, look.cluster_id, nudge=True)),
+        "statements": list(
+            planned_statements(finding, look.cluster_id, nudge=policy.nudge, remedy=policy.remedy)
+        ),
     }
 
 

@@ -69,6 +69,7 @@ class InvalidSettingError(RefusedError):
     def __init__(self, key: str, found: object, allowed: str) -> None:
         super().__init__(f"{key}: found {found!r}, expected {allowed}", target=key)
         self.key = key
+        self.found = found
         self.allowed = allowed
 
 

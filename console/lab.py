@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +15,16 @@ import click
 
 from caretaker.errors import RefusedError
 from console.options import output_option
-from console.output import print_json, print_table
-from resources.process import pid_exists
+from console.output import echo, print_json, print_table
+from resources.process import owner_of_run, pid_exists
 
 if TYPE_CHECKING:
     from lab.control import LabControl
 
 _HANDLE = Path(".caretaker") / "lab.json"
 _STOP_WITHIN_S = 10.0
+#: 0: any that is free. The nodes take the ports that follow the first, too.
+_PORT = click.IntRange(0, 65535 - 8)
 
 #: What each name asks of the lab: a rule for statements, or a lever and the argument it takes.
 _RULES: dict[str, dict[str, Any]] = {
@@ -65,8 +67,10 @@ def lab() -> None:
 
 
 @lab.command("up", epilog=_EXAMPLES)
-@click.option("--port", default=4200, show_default=True, help="Of the first node.")
-@click.option("--control-port", default=4299, show_default=True)
+@click.option("--port", default=4200, show_default=True, type=_PORT, help="Of the first node.")
+@click.option(
+    "--control-port", default=4299, show_default=True, type=_PORT, help="Of faults and levers."
+)
 @click.option("--nodes", default=3, show_default=True, type=click.IntRange(1, 9))
 @click.option("--empty", is_flag=True, help="Without the believable tables.")
 @click.option("--print-env", is_flag=True, help="Print the exports for a shell.")
@@ -79,12 +83,12 @@ def up(
     if not handle:
         handle = _start(port, control_port, nodes, empty=empty)
     if print_env:
-        click.echo(f"export CRATE_CONNECTION_STRING={handle['connection_string']}")
+        echo(f"export CRATE_CONNECTION_STRING={handle['connection_string']}")
     elif output == "json":
         print_json(handle)
     else:
-        click.echo(f"The lab runs (pid {handle['pid']}):")
-        click.echo(f"  export CRATE_CONNECTION_STRING={handle['connection_string']}")
+        echo(f"The lab runs (pid {handle['pid']}):")
+        echo(f"  export CRATE_CONNECTION_STRING={handle['connection_string']}")
 
 
 @lab.command(
@@ -100,7 +104,7 @@ def down(*, output: str) -> None:
     if output == "json":
         print_json({"stopped": bool(handle)})
     else:
-        click.echo("The lab has stopped." if handle else "No lab was started from this folder.")
+        echo("The lab has stopped." if handle else "No lab was started from this folder.")
 
 
 @lab.command(
@@ -114,21 +118,21 @@ def status(*, output: str) -> None:
     if output == "json":
         print_json(seen)
         return
-    click.echo(f"{seen['cluster']} {seen['version']}: {seen['health']}, {seen['tables']} tables")
+    echo(f"{seen['cluster']} {seen['version']}: {seen['health']}, {seen['tables']} tables")
     print_table(
         ["node", "url", "alive", "master"],
         [[n["name"], n["url"], n["alive"], n["master"]] for n in seen["nodes"]],
     )
     if seen["sick"]:
-        click.echo()
+        echo()
         print_table(
             ["table", "replicas", "worst MiB"],
             [[s["table"], s["replicas"], s["worst_mb"]] for s in seen["sick"]],
         )
     at_zero = ", ".join(seen["at_zero"]) or "none"
-    click.echo(f"\nat 0 replicas: {at_zero} (most at once: {seen['most_at_zero']})")
+    echo(f"\nat 0 replicas: {at_zero} (most at once: {seen['most_at_zero']})")
     for rule in seen["faults"]:
-        click.echo(f"rule {rule['id']}: {rule['action']} on {rule['match'] or 'everything'}")
+        echo(f"rule {rule['id']}: {rule['action']} on {rule['match'] or 'everything'}")
 
 
 @lab.command(
@@ -154,7 +158,7 @@ def break_(*, what: str, target: str | None, output: str) -> None:
     if output == "json":
         print_json({"broke": what, "target": target})
     else:
-        click.echo(f"{what}{f' {target}' if target else ''}: done")
+        echo(f"{what}{f' {target}' if target else ''}: done")
 
 
 def _pull(control: LabControl, what: str, target: str | None) -> None:
@@ -167,12 +171,18 @@ def _pull(control: LabControl, what: str, target: str | None) -> None:
         control.pull(lever, **{argument: target, **body})
 
 
-def _start(port: int, control_port: int, nodes: int, *, empty: bool) -> Mapping[str, Any]:
+def _start(port: int, control_port: int, nodes: int, *, empty: bool) -> dict[str, Any]:
     try:
         from lab.cratedb.process import LabDidNotStartError, LabProcess
     except ImportError as error:
         raise _not_installed(error) from None
-    _HANDLE.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        _HANDLE.parent.mkdir(parents=True, exist_ok=True)
+        _HANDLE.touch()
+    except OSError as error:
+        where = _HANDLE.parent.absolute()
+        reason = f"the lab keeps its handle and log in {where}: {error.strerror}"
+        raise RefusedError(reason) from None
     process = LabProcess(
         *(["--nodes", str(nodes)] + ([] if empty else ["--demo"])),
         port_base=port,
@@ -186,6 +196,7 @@ def _start(port: int, control_port: int, nodes: int, *, empty: bool) -> Mapping[
         raise RefusedError(log[-1] if log else str(error)) from None
     handle = {
         "pid": process.pid,
+        "incarnation": owner_of_run("lab", process.pid).boot_id,
         "control": process.control.url,
         "connection_string": process.connection_string,
     }
@@ -204,12 +215,18 @@ def _stop(pid: int) -> None:
 
 
 def _handle() -> dict[str, Any]:
-    """Return what `up` wrote, or nothing where that lab is gone."""
+    """Return what `up` wrote, or nothing where that lab is gone.
+
+    By more than its pid: after a reboot that may be anybody's, and `down` would stop it.
+    """
     try:
         found: dict[str, Any] = json.loads(_HANDLE.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        now = owner_of_run("lab", int(found["pid"]))
+        same = pid_exists(now.pid) and now.boot_id == found["incarnation"]
+        whole = isinstance(found["control"], str) and isinstance(found["connection_string"], str)
+    except (OSError, ValueError, KeyError, TypeError):
         return {}
-    return found if pid_exists(int(found["pid"])) else {}
+    return found if same and whole else {}
 
 
 @contextlib.contextmanager

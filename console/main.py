@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
 from caretaker.errors import CaretakerError, UnsafeError
 from console import doctor, lab, tickets, translog
-from console.environment import load_env_file
+from console.environment import load_env_file, use_log_format
 from console.runs import sentence
+from ops.logs import FORMATS, say
 
 #: Verbs whose every error before the first change exits with 1, usage errors included.
 _ONE_FOR_ALL = frozenset({"translogs", "problematic-translogs"})
@@ -47,42 +49,65 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a verb and exit with its code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     _quieten()
-    load_env_file()
     verb = next((argument for argument in given if not argument.startswith("-")), "")
+    safe = verb in _ONE_FOR_ALL
     try:
+        load_env_file()
+        use_log_format(_log_format(given))
         cli.main(args=given, prog_name="caretaker", standalone_mode=False)
+    except NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(1 if safe else 2)
     except click.UsageError as error:
-        error.show()
-        sys.exit(1 if verb in _ONE_FOR_ALL else 2)
+        say(_usage(error))
+        sys.exit(1 if safe else 2)
     except click.ClickException as error:
-        error.show()
+        say(error.format_message())
         sys.exit(1)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("stopped", err=True)
+        say("stopped")
         sys.exit(1)
     except UnsafeError as error:
-        _say(sentence(error))
-        sys.exit(1 if verb in _ONE_FOR_ALL else 3)
+        say(sentence(error))
+        sys.exit(1 if safe else 3)
     except CaretakerError as error:
-        _say(sentence(error))
+        say(sentence(error))
         sys.exit(1)
-    except BrokenPipeError:
-        # Whoever read our output has seen enough; what we did is in the instance.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:  # noqa: BLE001 - whatever it is, nobody reads a traceback at night
+        say(_unexpected(error), error)
         sys.exit(1)
 
 
-def _say(text: str) -> None:
-    click.echo(f"error: {text}", err=True)
+def _usage(error: click.UsageError) -> str:
+    where = error.ctx.command_path if error.ctx is not None else "caretaker"
+    return f"{where}: {' '.join(error.format_message().split())} See: {where} --help"
+
+
+def _unexpected(error: Exception) -> str:
+    reason = " ".join(str(error).split()) or "no reason given"
+    return f"{type(error).__name__}: {reason} (unexpected; --log-format json tells where)"
+
+
+def _log_format(given: Sequence[str]) -> str | None:
+    """Return what `--log-format` asks for: a usage error, too, is logged as it was asked for."""
+    for position, argument in enumerate(given):
+        name, _, value = argument.partition("=")
+        if name == "--log-format":
+            wanted = value or next(iter(given[position + 1 :]), "")
+            return wanted if wanted in FORMATS else None
+    return None
 
 
 def _quieten() -> None:
     """Keep what libraries tell developers away from those who run the command."""
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
-    logging.getLogger("crate").setLevel(logging.CRITICAL)
-    logging.getLogger("urllib3").setLevel(logging.CRITICAL)
+    for library in ("crate", "dagster", "urllib3"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
+    os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
+    # A name that this terminal cannot show must not end a command half-way.
+    with suppress(AttributeError, ValueError):
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
 if __name__ == "__main__":

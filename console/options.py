@@ -8,12 +8,14 @@ from typing import Any, TypeVar
 
 import click
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from caretaker.errors import InvalidSettingError
 from ops.logs import FORMATS
+from ops.translog_config import TranslogReportConfig, TranslogResetConfig, TranslogRestoreConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
+M = TypeVar("M", TranslogReportConfig, TranslogResetConfig, TranslogRestoreConfig)
 
 
 def output_option(command: F) -> F:
@@ -38,40 +40,68 @@ def log_format_option(command: F) -> F:
 
 
 def with_config_file(
-    path: Path | None, flags: dict[str, Any], model: type[BaseModel]
-) -> dict[str, Any]:
+    path: Path | None,
+    flags: dict[str, Any],
+    model: type[M],
+    *others: type[BaseModel],
+) -> M:
     """Return the job's run config: what the file says, where no flag says otherwise.
 
     A file that cannot be read, is no mapping, or has an unknown key or a value of a wrong type is
-    refused, naming file and key.
+    refused, naming file and key. Keys of `others` are known, and left out: one file may serve
+    several verbs. A key without a value is one that is not given.
     """
-    options = {**_read(path), **{key: value for key, value in flags.items() if value is not None}}
-    where = f"{path}: " if path else ""
-    allowed = ", ".join(sorted(model.model_fields))
+    known = {key for each in (model, *others) for key in each.model_fields}
+    said = _read(path)
+    for key, value in said.items():
+        if key not in known:
+            allowed = f"one of {', '.join(sorted(known))}"
+            raise InvalidSettingError(f"{path}: {key}", value, allowed)
+    told = {key: value for key, value in flags.items() if value is not None}
+    given = {key: value for key, value in {**said, **told}.items() if value is not None}
+    names = {key: f"{path}: {key}" for key in said if key not in told}
+    return _checked(model, given, names)
+
+
+def _checked(model: type[M], given: dict[str, Any], names: dict[str, str]) -> M:
+    """Return the options as the model has them, or name the flag or the file's key at fault."""
+    options = {key: value for key, value in given.items() if key in model.model_fields}
     for key, value in options.items():
-        if key not in model.model_fields:
-            raise InvalidSettingError(f"{where}{key}", value, f"one of {allowed}")
+        try:
+            # Each by itself and strictly: the model takes `percentage: true` for 1.
+            kind: Any = model.model_fields[key].annotation
+            TypeAdapter(kind).validate_python(value, strict=True)
+        except ValidationError as error:
+            allowed = error.errors()[0]["msg"].removeprefix("Input should be ")
+            raise InvalidSettingError(_name(key, names), value, allowed) from None
+    checked = model(**options)
     try:
-        model(**options)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise InvalidSettingError(f"{where}{key}", first["input"], first["msg"]) from None
-    return options
+        checked.policy()
+    except InvalidSettingError as error:
+        name = _name(error.key, names)
+        raise InvalidSettingError(name, error.found, error.allowed) from None
+    return checked
+
+
+def _name(key: str, names: dict[str, str]) -> str:
+    return names.get(key) or f"--{key.removesuffix('_s').replace('_', '-')}"
 
 
 def _read(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
+    allowed = "a YAML file with options of the job, such as percentage: 300"
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InvalidSettingError("--config", f"{path} ({error.strerror})", "a file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InvalidSettingError("--config", f"{path} ({error.strerror})", allowed) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # ValueError: not UTF-8, a NUL in the name, or a date that is none.
         reason = " ".join(str(error).split())
-        raise InvalidSettingError("--config", f"{path} ({reason})", "a YAML file") from None
+        raise InvalidSettingError("--config", f"{path} ({reason})", allowed) from None
     if document is None:
         return {}
     if not isinstance(document, dict):
-        raise InvalidSettingError("--config", f"{path} (no mapping)", "the run config of the job")
+        found = f"{path} (a {type(document).__name__})"
+        raise InvalidSettingError("--config", found, allowed)
     return {str(key): value for key, value in document.items()}

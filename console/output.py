@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -11,6 +13,21 @@ import click
 
 from caretaker.translog.model import MIB, PartitionRef
 from caretaker.translog.outcome import ResetResult, exit_code, summarise
+from ops.logs import on_one_line, say
+
+
+def echo(text: str = "") -> None:
+    """Print to stdout; where nobody reads it or nothing can be written, go on without.
+
+    The exit code is about what was done to the systems, so a closed pipe may not change it.
+    """
+    try:
+        click.echo(text)
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            say(f"the result could not be written to stdout: {error.strerror}")
+        with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - not a path of anybody's
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -31,14 +48,14 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
         )
         return "  ".join(placed).rstrip()
 
-    click.echo(line([column.upper() for column in columns]))
+    echo(line([column.upper() for column in columns]))
     for row in texts:
-        click.echo(line(row))
+        echo(line(row))
 
 
 def print_json(document: object) -> None:
     """Print one JSON document; times as ISO 8601 in UTC."""
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False, default=_jsonable))
+    echo(json.dumps(document, indent=2, ensure_ascii=False, default=_jsonable))
 
 
 def results_document(results: Sequence[ResetResult], code: int | None = None) -> dict[str, Any]:
@@ -94,7 +111,7 @@ def _text(cell: object) -> str:
         return "-"
     if isinstance(cell, float):
         return f"{cell:.1f}"
-    return str(cell)
+    return on_one_line(str(cell))
 
 
 def _jsonable(value: object) -> object:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import logging
 import signal
 import socket
 import uuid
@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
+from dagster._core.instance.ref import InstanceRef
 
-from caretaker.errors import CaretakerError, RefusedError
+from caretaker.errors import CaretakerError, InvalidSettingError, RefusedError, UnsafeError
 from console.environment import require_dagster_home
+from ops.errors import DECLINED
 
 
 def translog_reset() -> dg.JobDefinition:
@@ -42,6 +44,10 @@ def _job(name: str) -> dg.JobDefinition:
 _JOBS = {job.__name__: job for job in (translog_reset, translog_restore, translog_report)}
 
 
+#: What asks a run to stop, and what each of them does: Ctrl-C, and what a shell or systemd sends.
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
 class Stops:
     """How often we were asked to stop while a run went on."""
 
@@ -51,9 +57,9 @@ class Stops:
 
     @property
     def count(self) -> int:
-        """SIGINT so far; a SIGTERM is passed on as one."""
+        """SIGINT and SIGTERM so far."""
         with contextlib.suppress(BlockingIOError):
-            self._count += sum(number == signal.SIGINT for number in self._heard.recv(4096))
+            self._count += sum(number in _STOPPING for number in self._heard.recv(4096))
         return self._count
 
 
@@ -68,6 +74,7 @@ class RunEnd:
     Attributes:
         outputs: By name of the step, for those that were asked for and got that far.
         failure: The sentence of the step that failed the run; '' where it succeeded.
+        declined: It was a safety check that refused.
         stops: Ctrl-C and SIGTERM that came while it ran.
     """
 
@@ -76,6 +83,13 @@ class RunEnd:
     failure: str = ""
     outputs: Mapping[str, Any] = field(default_factory=dict)
     stops: int = 0
+    declined: bool = False
+
+    def error(self) -> CaretakerError:
+        """Return what a verb raises that has no result to show."""
+        if self.declined:
+            return UnsafeError(self.failure)
+        return RefusedError(self.failure or "the run was stopped")
 
 
 def run_job(name: str, options: Mapping[str, Any], *, outputs: tuple[str, ...] = ()) -> RunEnd:
@@ -83,8 +97,6 @@ def run_job(name: str, options: Mapping[str, Any], *, outputs: tuple[str, ...] =
 
     Raises CaretakerError where the run could not even be made.
     """
-    require_dagster_home()
-    os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
     with _instance() as instance, counted_stops() as stops:
         invocation = uuid.uuid4().hex
         try:
@@ -95,9 +107,9 @@ def run_job(name: str, options: Mapping[str, Any], *, outputs: tuple[str, ...] =
                 tags={"caretaker/started_by": "command line", _INVOCATION: invocation},
                 raise_on_error=False,
             ) as result:
-                found = {step: _output(result, step) for step in outputs}
-                failure = "" if result.success else _failure(result)
-                return RunEnd(result.run_id, result.success, failure, found, stops.count)
+                found = {step: _output(result, step, instance) for step in outputs}
+                failure, declined = ("", False) if result.success else _failure(result)
+                return RunEnd(result.run_id, result.success, failure, found, stops.count, declined)
         except dg.DagsterInvalidConfigError as error:
             raise RefusedError("; ".join(e.message for e in error.errors)) from None
         except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt):
@@ -107,7 +119,16 @@ def run_job(name: str, options: Mapping[str, Any], *, outputs: tuple[str, ...] =
 
 @contextlib.contextmanager
 def _instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.get() as instance:
+    """Open the instance under DAGSTER_HOME; without telemetry, which would print and call home."""
+    home = require_dagster_home()
+    try:
+        reference = InstanceRef.from_dir(str(home), overrides={"telemetry": {"enabled": False}})
+        instance = dg.DagsterInstance.from_ref(reference)
+    except Exception as error:  # whatever Dagster finds wrong with its own configuration
+        found = " ".join(str(error).split()) or type(error).__name__
+        allowed = "a dagster.yaml that Dagster can open"
+        raise InvalidSettingError("DAGSTER_HOME", f"{home} ({found:.300})", allowed) from error
+    with instance:
         yield instance
 
 
@@ -117,52 +138,84 @@ def _run_of(instance: dg.DagsterInstance, invocation: str) -> str:
     return records[0].dagster_run.run_id if records else ""
 
 
-def _output(result: Any, step: str) -> Any:
+def _output(result: Any, step: str, instance: dg.DagsterInstance) -> Any:
+    """Return what a step or an asset of the run returned, None where it did not get that far."""
     try:
         return result.output_for_node(step)
-    except (dg.DagsterInvariantViolationError, FileNotFoundError, KeyError):
+    except FileNotFoundError:
+        return _asset(step, instance)
+    except (dg.DagsterInvariantViolationError, KeyError):
         return None
 
 
-def _failure(result: Any) -> str:
-    """Return the sentence of the first step that failed: ours where it was ours."""
+def _asset(name: str, instance: dg.DagsterInstance) -> Any:
+    """Return an asset as it was stored: under its own name, and not under the run's."""
+    from definitions import defs  # noqa: PLC0415 - as in _job
+
+    # Loading logs where from, with a logger made on the spot that nobody can configure.
+    logging.disable(logging.INFO)
+    try:
+        return defs.load_asset_value(name, instance=instance)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _failure(result: Any) -> tuple[str, bool]:
+    """Return the sentence of the first step that failed, and whether it was we who declined."""
     for event in result.all_events:
         if not event.is_step_failure:
             continue
         data = event.step_failure_data
         if data.user_failure_data is not None and data.user_failure_data.description:
-            return str(data.user_failure_data.description)
+            known = {key: value.value for key, value in data.user_failure_data.metadata.items()}
+            said = str(data.user_failure_data.description)
+            hint = str(known.get("hint") or "")
+            return said if hint in said else f"{said}. {hint}", known.get(DECLINED) is True
         error = data.error
         while error is not None and error.cause is not None:
             error = error.cause
-        return str(error.message).strip() if error is not None else str(event.message)
+        return str(error.message if error is not None else event.message).strip(), False
     for event in result.all_events:
         if event.is_run_failure:
-            return str(event.message)
-    return "the run failed"
+            return str(event.message), False
+    return "the run failed", False
 
 
 @contextlib.contextmanager
 def counted_stops() -> Iterator[Stops]:
-    """Count SIGINT and SIGTERM, whoever handles them, and let SIGTERM stop like Ctrl-C.
+    """Count SIGINT and SIGTERM, whoever handles them; both raise KeyboardInterrupt meanwhile.
 
     Dagster installs handlers of its own while it runs a job; the interpreter's wake-up socket
-    hears every signal all the same.
+    hears every signal all the same. SIGINT, too: a shell starts `caretaker ... &` with SIGINT
+    ignored, and Dagster would have SIGTERM ignored like it (dagster.md, trap 8).
     """
     ours, pythons = socket.socketpair()
     ours.settimeout(0)
     pythons.settimeout(0)
     before_fd = signal.set_wakeup_fd(pythons.fileno(), warn_on_full_buffer=False)
-    before_term = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    before = {number: signal.signal(number, signal.default_int_handler) for number in _STOPPING}
     try:
         yield Stops(ours)
     finally:
         signal.set_wakeup_fd(before_fd)
-        signal.signal(signal.SIGTERM, before_term)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         ours.close()
         pythons.close()
 
 
+@contextlib.contextmanager
+def deaf_to_stops() -> Iterator[None]:
+    """Let nothing cut off the account of what a run did; a run within it hears them again."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _STOPPING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def sentence(error: CaretakerError) -> str:
     """Return an error as one line, with what to do about it."""
-    return f"{error}. {error.hint}" if error.hint else str(error)
+    said = str(error)
+    return f"{said}. {error.hint}" if error.hint and error.hint not in said else said

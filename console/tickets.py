@@ -11,7 +11,7 @@ from caretaker.errors import InvalidSettingError, RefusedError
 from caretaker.translog.model import PartitionRef, partition_text
 from console.environment import use_log_format
 from console.options import log_format_option, output_option
-from console.output import iso, print_json, print_table, results_document
+from console.output import echo, iso, print_json, print_table, results_document
 from console.runs import run_job
 from console.stores import open_store
 from ops.restoring import remedy_for
@@ -31,11 +31,15 @@ Examples:
     epilog=_EXAMPLES,
     help="What caretaker has promised to put back. Without a verb: the open ones.",
 )
+@output_option
 @click.pass_context
-def tickets(context: click.Context) -> None:
+def tickets(context: click.Context, *, output: str) -> None:
     """List what is open unless another verb is named."""
     if context.invoked_subcommand is None:
-        context.invoke(list_tickets, every=False, limit=100, output="table")
+        context.invoke(list_tickets, every=False, limit=100, output=output)
+    elif output != "table":
+        verb = context.invoked_subcommand
+        raise click.UsageError(f"--output belongs behind the verb: tickets {verb} --output json")
 
 
 @tickets.command("list", epilog=_EXAMPLES)
@@ -50,7 +54,7 @@ def list_tickets(*, every: bool, limit: int, output: str) -> None:
         print_json({"tickets": [_document(row) for row in rows]})
         return
     if not rows:
-        click.echo("No open ticket: nothing waits to be put back.")
+        echo("No ticket." if every else "No open ticket: nothing waits to be put back.")
         return
     print_table(
         ["id", "table", "partition", "state", "original", "run", "heartbeat", "reason"],
@@ -97,11 +101,9 @@ def show_ticket(*, ticket_id: int, output: str) -> None:
         return
     for key, value in document.items():
         if key != "statements":
-            click.echo(f"{key + ':':20} {'-' if value is None else value}")
+            echo(f"{key + ':':20} {'-' if value is None else value}")
     for statement in document["statements"]:
-        click.echo(
-            f"{statement['sent_at']}  {statement['result'] or 'no answer'}  {statement['sql']}"
-        )
+        echo(f"{statement['sent_at']}  {statement['result'] or 'no answer'}  {statement['sql']}")
 
 
 @tickets.command("restore", epilog=_EXAMPLES)
@@ -123,15 +125,15 @@ def restore_tickets(
     end = run_job("translog_restore", options, outputs=("record_restores",))
     report = end.outputs.get("record_restores")
     if not isinstance(report, RunReport):
-        raise RefusedError(end.failure or "the run was stopped; its tickets stay open")
+        raise end.error()
     if output == "json":
         print_json(results_document(report.results, report.exit_code))
     else:
         for result in report.results:
             outcome = result.outcome.value if result.outcome else result.state.value
-            click.echo(f"{result.target}: {outcome} {result.reason}".rstrip())
+            echo(f"{result.target}: {outcome} {result.reason}".rstrip())
         if not report.results:
-            click.echo("Every open ticket belongs to a run that is alive: nothing to do.")
+            echo("Every open ticket belongs to a run that is alive: nothing to do.")
     sys.exit(0 if report.exit_code == 0 else 1)
 
 
@@ -161,7 +163,7 @@ def clear(*, table: str, dry_run: bool, output: str) -> None:
         print_json({"cleared": cleared, "dry_run": dry_run})
     else:
         for name in cleared:
-            click.echo(f"{name}: {'would be' if dry_run else 'is'} cleared")
+            echo(f"{name}: {'would be' if dry_run else 'is'} cleared")
 
 
 def _named(store: StateStore, ticket_ids: tuple[int, ...]) -> list[Any]:
@@ -182,10 +184,10 @@ def _print_remedies(waiting: list[Any], output: str) -> None:
         remedies = [{"id": t.id, "remedy": remedy_for(t).rendered} for t in waiting]
         print_json({"tickets": remedies, "dry_run": True})
     elif not waiting:
-        click.echo("No open ticket: nothing waits to be put back.")
+        echo("No open ticket: nothing waits to be put back.")
     for ticket in waiting if output == "table" else ():
-        click.echo(f"-- ticket {ticket.id}, {ticket.state.value}".replace("\n", " "))
-        click.echo(f"{remedy_for(ticket).rendered};")
+        echo(f"-- ticket {ticket.id}, {ticket.state.value}")
+        echo(f"{remedy_for(ticket).rendered};")
 
 
 def _document(row: TicketRow) -> dict[str, Any]:
@@ -208,7 +210,7 @@ def _document(row: TicketRow) -> dict[str, Any]:
         "heartbeat_at": iso(ticket.heartbeat_at),
         "closed_at": iso(row.closed_at),
         "attempts": ticket.attempts,
-        "next_try_at": iso(row.next_try_at),
+        "next_try_at": iso(ticket.next_try_at),
         "last_error": row.last_error or None,
         "reason": ticket.reason or None,
         "remedy": remedy_for(ticket).rendered,

@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import click
-from typing import Any as Backlog
 
-from caretaker.errors import CaretakerError, RefusedError
-from caretaker.translog.model import MIB, partition_text
+from caretaker.translog.model import MIB, PartitionRef, ResetState, TableRef, partition_text
 from caretaker.translog.outcome import ResetOutcome, ResetResult, exit_code, summarise
 from console.environment import require_dagster_home, use_log_format
 from console.options import log_format_option, output_option, with_config_file
-from console.output import print_json, print_table, results_document
-from console.runs import RunEnd, run_job
+from console.output import echo, print_json, print_table, results_document
+from console.runs import RunEnd, deaf_to_stops, run_job
 from console.stores import open_store
 from ops.logbook import result_of
+from ops.logs import on_one_line
 from ops.restoring import remedy_for
 from ops.translog import RunReport
 from ops.translog_config import TranslogReportConfig, TranslogResetConfig, TranslogRestoreConfig
@@ -45,6 +44,9 @@ _SELECTORS = (
 
 #: Ctrl-C twice: stop at once, and leave the ticket.
 _AT_ONCE = 2
+
+#: Outcomes to look through for those of one run.
+_MANY = 10_000
 
 
 @click.command(
@@ -126,14 +128,17 @@ def _refuse_together(*, autoexec: bool, execute: bool, dry_run: bool, **others: 
 
 def _report(config_file: Path | None, flags: dict[str, Any], output: str, *, paste: bool) -> int:
     # The file may be a reset's: a report takes from it what it has a use for.
-    whole = with_config_file(config_file, flags, TranslogResetConfig)
-    TranslogResetConfig(**whole).policy()
-    options = {key: whole[key] for key in TranslogReportConfig.model_fields if key in whole}
+    whole = with_config_file(config_file, flags, TranslogResetConfig, TranslogRestoreConfig)
+    options = {
+        key: value
+        for key, value in whole.model_dump().items()
+        if key in TranslogReportConfig.model_fields
+    }
     end = run_job("translog_report", options, outputs=("translog_backlog",))
     backlog = end.outputs.get("translog_backlog")
-    if not isinstance(backlog, Backlog):
-        raise RefusedError(end.failure or "the report was stopped")
-    results = backlog.results()
+    if backlog is None:
+        raise end.error()
+    results = [_of_row(row) for row in backlog.to_dict("records")]
     if output == "json":
         print_json(results_document(results, 0))
     elif paste:
@@ -143,54 +148,77 @@ def _report(config_file: Path | None, flags: dict[str, Any], output: str, *, pas
     return 0
 
 
+def _of_row(row: dict[str, Any]) -> ResetResult:
+    """Return a row of the backlog as a result; what a reset would not take has its reason."""
+    table, values = TableRef(row["schema"], row["table"]), row["partition_values"]
+    acted_on = bool(row["acted_on"])
+    return ResetResult(
+        target=PartitionRef(table, "", tuple(values.items())) if values else table,
+        state=ResetState.DETECTED,
+        outcome=None if acted_on else ResetOutcome.SKIPPED,
+        reason=row["reason"],
+        cause=row["cause"],
+        worst_bytes=int(row["uncommitted_mb"] * MIB),
+        threshold_bytes=int(row["threshold_mb"] * MIB),
+        percentage=row["percentage"],
+        original_replicas=row["replicas"] or None,
+        final_replicas=row["replicas"] or None,
+        statements=tuple(row["statements"]) if acted_on else (),
+    )
+
+
 def _reset(config_file: Path | None, flags: dict[str, Any], output: str, *, dry_run: bool) -> int:
-    options = with_config_file(config_file, flags, TranslogResetConfig)
-    if dry_run:
-        options["dry_run"] = True
-    TranslogResetConfig(**options).policy()
+    config = with_config_file(config_file, flags, TranslogResetConfig, TranslogRestoreConfig)
+    options = {**config.model_dump(), "dry_run": dry_run or config.dry_run}
     end = run_job("translog_reset", options, outputs=("record_resets",))
-    report = end.outputs.get("record_resets")
-    if isinstance(report, RunReport):
-        results: Sequence[ResetResult] = report.results
-        code = report.exit_code
-    else:
-        results, code = _what_the_store_knows(end)
-        if not any(result.attempted for result in results) and code == 1:
-            raise RefusedError(end.failure or "the run was stopped")
-    if output == "json":
-        print_json(results_document(results, code))
-    elif report is not None and report.dry_run:
-        _print_statements(results)
-    else:
-        _print_outcomes(results)
+    with deaf_to_stops():
+        report = end.outputs.get("record_resets")
+        if isinstance(report, RunReport):
+            results: Sequence[ResetResult] = report.results
+            code = report.exit_code
+        else:
+            results, code = _what_the_store_knows(end)
+            if code == 1:
+                raise end.error()
+        if output == "json":
+            print_json(results_document(results, code))
+        elif options["dry_run"]:
+            _print_statements(results)
+        else:
+            _print_outcomes(results)
     return code
 
 
 def _resume(config_file: Path | None, output: str, *, dry_run: bool) -> int:
-    options = with_config_file(config_file, {}, TranslogRestoreConfig)
+    config = with_config_file(config_file, {}, TranslogRestoreConfig, TranslogResetConfig)
     require_dagster_home()
     with open_store() as store:
         waiting = store.open_tickets()
     if not waiting or dry_run:
-        results = [_of_ticket(ticket) for ticket in waiting]
+        results: Sequence[ResetResult] = [_of_ticket(ticket) for ticket in waiting]
         if output == "json":
             print_json(results_document(results, 0))
         elif not waiting:
-            click.echo("No open ticket: nothing to resume.")
+            echo("No open ticket: nothing to resume.")
         else:
             _print_statements(results)
         return 0
-    end = run_job("translog_restore", options, outputs=("record_restores",))
-    report = end.outputs.get("record_restores")
-    if not isinstance(report, RunReport):
-        if end.stops:
-            return 4
-        raise RefusedError(end.failure or "the run was stopped")
-    if output == "json":
-        print_json(results_document(report.results, report.exit_code))
-    else:
-        _print_outcomes(report.results)
-    return report.exit_code
+    end = run_job("translog_restore", config.model_dump(), outputs=("record_restores",))
+    with deaf_to_stops():
+        report = end.outputs.get("record_restores")
+        if isinstance(report, RunReport):
+            results, code = report.results, report.exit_code
+        else:
+            results, code = _what_the_store_knows(end)
+            if code == 1:
+                raise end.error()
+        if output == "json":
+            print_json(results_document(results, code))
+        elif results:
+            _print_outcomes(results)
+        else:
+            echo("Every open ticket belongs to a run that is alive: nothing to resume.")
+    return code
 
 
 def _of_ticket(ticket: Any) -> ResetResult:
@@ -213,44 +241,44 @@ def _what_the_store_knows(end: RunEnd) -> tuple[list[ResetResult], int]:
 
     Stopped twice, nothing more is tried: the tickets stay, and so does the way back.
     """
+    runs = {end.run_id}
     with open_store() as store:
         left = [ticket for ticket in store.open_tickets() if ticket.owner.run_id == end.run_id]
         if left and end.stops < _AT_ONCE:
             ids = [ticket.id for ticket in left]
-            run_job("translog_restore", {"ticket_ids": ids}, outputs=("record_restores",))
+            restored = run_job("translog_restore", {"ticket_ids": ids}, outputs=())
+            runs.add(restored.run_id)
             left = [ticket for ticket in store.open_tickets() if ticket.id in ids]
-        restored_for = {end.run_id}
-        results = [
-            result_of(row) for row in store.outcomes(limit=1000) if row.run_id in restored_for
-        ]
-        lock_of = {ticket.cluster_id for ticket in left}
+        results = [result_of(row) for row in store.outcomes(limit=_MANY) if row.run_id in runs]
+    results.reverse()
     for ticket in left:
         reason = f"ticket {ticket.id} stays open; run: {remedy_for(ticket).rendered}"
         results.append(
             replace(_of_ticket(ticket), outcome=ResetOutcome.NOT_RESTORED, reason=reason)
         )
-    if lock_of:
-        return results, 4
-    attempted = any(result.attempted for result in results)
-    return results, 3 if attempted else exit_code(results) or 1
+    code = exit_code(results)
+    if code in {0, 2}:
+        # The run did not reach its end: whatever came after these was left undone.
+        code = 3 if any(result.attempted for result in results) else 1
+    return results, code
 
 
 def _print_statements(results: Sequence[ResetResult]) -> None:
     """Print SQL that can be pasted as it stands; what is no SQL is a comment."""
     if not any(result.statements for result in results):
-        click.echo("-- Nothing to do.")
+        echo("-- Nothing to do.")
     for result in results:
         title = f"{result.target}: {result.worst_bytes / MIB:.1f} MiB, {result.percentage:.0f} % of"
-        click.echo(f"-- {title} its threshold, {result.cause}".replace("\n", " "))
+        echo(on_one_line(f"-- {title} its threshold, {result.cause}"))
         if result.outcome is ResetOutcome.SKIPPED:
-            click.echo(f"-- skipped: {result.reason}".replace("\n", " "))
+            echo(on_one_line(f"-- left alone: {result.reason}"))
         for statement in result.statements:
-            click.echo(f"{statement};")
+            echo(f"{statement};")
 
 
 def _print_backlog(results: Sequence[ResetResult]) -> None:
     if not results:
-        click.echo("No replica is above its threshold at that percentage.")
+        echo("No replica is above its threshold.")
         return
     columns = ["table", "partition", "worst MiB", "threshold MiB", "%", "cause", "replicas", "note"]
     print_table(
@@ -269,14 +297,12 @@ def _print_backlog(results: Sequence[ResetResult]) -> None:
             for result in results
         ],
     )
-    click.echo(
-        "\nTo see the statements: --execute. To plan the reset: --dry-run. To run: --autoexec."
-    )
+    echo("\nTo see the statements: --execute. To plan the reset: --dry-run. To run: --autoexec.")
 
 
 def _print_outcomes(results: Sequence[ResetResult]) -> None:
     if not results:
-        click.echo("No table is above its threshold: nothing to do.")
+        echo("No table is above its threshold: nothing to do.")
         return
     columns = ["table", "partition", "outcome", "replicas", "s at 0", "seconds", "reason"]
     print_table(
@@ -295,7 +321,7 @@ def _print_outcomes(results: Sequence[ResetResult]) -> None:
         ],
     )
     counts = summarise(results)
-    click.echo(
+    echo(
         f"\n{counts.found} found, {counts.attempted} attempted, {counts.completed} completed, "
         f"{counts.failed} failed, {counts.not_restored} not restored, {counts.skipped} skipped"
     )
@@ -306,13 +332,3 @@ def _outcome(result: ResetResult) -> str:
         return "LEFT UNDONE"
     name = result.outcome.value if result.outcome else result.state.value
     return f"{name} (degraded)" if result.degraded else name
-
-
-def usage_exit_code() -> int:
-    """Return what a usage error of this verb exits with: nothing was touched."""
-    return 1
-
-
-def fails_with(error: CaretakerError) -> int:  # noqa: ARG001 - the same for every kind
-    """Return what an error before the first table exits with."""
-    return 1

@@ -356,6 +356,9 @@ def _prepare(folder: Path, ui_port: int) -> Place:
 
     The laboratory forgets everything when it ends, so yesterday's tickets mean nothing to it.
     """
+    instance = CHECKOUT / "dagster.yaml"
+    if not instance.exists():
+        raise CannotStartError("the demo runs from a checkout: make demo")
     crate_port, control_port = _free_ports(4200, 3), _free_ports(4299)
     place = Place(folder, ui_port, crate_port, control_port, _free_ports(4266))
     with _writing():
@@ -365,7 +368,7 @@ def _prepare(folder: Path, ui_port: int) -> Place:
             elif entry.name != MARKER:
                 entry.unlink()
         place.dagster_home.mkdir()
-        shutil.copy(CHECKOUT / "dagster.yaml", place.dagster_home)
+        shutil.copy(instance, place.dagster_home)
         place.workspace.write_text(
             f"load_from:\n  - grpc_server:\n      host: 127.0.0.1\n"
             f"      port: {place.code_port}\n      location_name: {LOCATION}\n"

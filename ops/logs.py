@@ -55,7 +55,7 @@ def say(error: str, unexpected: BaseException | None = None) -> None:
         record = logging.makeLogRecord({"levelname": "ERROR"})
         line = _json_line(record, {"event": "error", "error": error, "exc_info": unexpected})
     else:
-        line = f"error: {_on_one_line(error)}"
+        line = f"error: {on_one_line(error)}"
     _write(line)
 
 
@@ -80,14 +80,14 @@ def _json_line(record: logging.LogRecord, fields: dict[str, Any]) -> str:
 
 def _console_line(record: logging.LogRecord) -> str:
     moment = datetime.fromtimestamp(record.created, UTC).astimezone()
-    return f"{moment:%Y-%m-%d %H:%M:%S} [{record.levelname}] {_on_one_line(_message(record))}"
+    return f"{moment:%Y-%m-%d %H:%M:%S} [{record.levelname}] {on_one_line(_message(record))}"
 
 
-def _on_one_line(text: str) -> str:
-    """Show what would break the line, or command the terminal, as its escape.
+def on_one_line(text: str) -> str:
+    r"""Show what would break the line, or command the terminal, as its escape.
 
-    >>> _on_one_line("a\\nb")
-    'a\\\\nb'
+    >>> print(on_one_line("a" + chr(10) + "b"))
+    a\nb
     """
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 

@@ -19,7 +19,6 @@ from caretaker.translog.outcome import ResetOutcome
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.ticker import Formatter
 
 #: Bars that fit on a screen with names that can still be read.
 MOST_BARS = 15
@@ -169,32 +168,39 @@ def resets_picture(points: Iterable[ResetPoint], since: datetime, now: datetime)
             marker=marker,
             edgecolor="white",
             linewidth=0.5,
-            alpha=0.9,
             zorder=3,
             label=f"{words} ({len(found)})",
         )
-    _time_scales(axes, [point.seconds_at_zero for point in at_zero], since, now)
+    # A first hour of resets would be one column of dots at the edge of a month.
+    first = max(since, min(now - timedelta(hours=1), *(point.at for point in at_zero)))
+    _time_scales(axes, [point.seconds_at_zero for point in at_zero], first, now)
     axes.grid(color=_RULE, lw=0.8)
     _legend(figure, axes)
     seconds = sorted(point.seconds_at_zero for point in at_zero)
+    middle, longest = _duration(seconds[(len(seconds) - 1) // 2]), _duration(seconds[-1])
     _title(
         figure,
         "How long each reset left a table without replicas",
-        f"Last {days} days: half of them at most {_duration(seconds[(len(seconds) - 1) // 2])}, "
-        f"the longest {_duration(seconds[-1])}",
+        f"{len(seconds):,} in the last {days} days; the middle one took {middle}, the longest "
+        f"{longest}. Times are UTC.",
     )
     return _png(figure)
 
 
-def _time_scales(axes: Axes, seconds: Sequence[float], since: datetime, now: datetime) -> None:
-    low, high = min(*seconds, 0.7) * 0.7, max(*seconds, 14.0) * 1.6
+def _time_scales(axes: Axes, seconds: Sequence[float], first: datetime, now: datetime) -> None:
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter  # noqa: PLC0415 - as in _figure
+
+    low, high = min(*seconds, 0.07), max(*seconds, 14.0) * 1.6
     axes.set_ylim(low, high)
     axes.set_yticks([t for t in _TIME_TICKS if low <= t <= high], minor=False)
     axes.set_yticklabels([text for t, text in _TIME_TICKS.items() if low <= t <= high])
     axes.minorticks_off()
-    margin = (now - since) / 50
-    axes.set_xlim(since - margin, now + margin)  # type: ignore[arg-type]  # dates are fine
-    axes.xaxis.set_major_formatter(_date_formatter())
+    margin = (now - first) / 50
+    axes.set_xlim(first - margin, now + margin)  # type: ignore[arg-type]  # dates are fine
+    locator = AutoDateLocator(minticks=4, maxticks=9)  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    axes.xaxis.get_offset_text().set_fontsize(9)
 
 
 def _said(title: str, words: str) -> bytes:
@@ -255,12 +261,6 @@ def _png(figure: Figure) -> bytes:
         few = image.convert("RGB").quantize(64, Image.Quantize.MAXCOVERAGE)
         few.save(packed, format="png", optimize=True)
     return packed.getvalue()
-
-
-def _date_formatter() -> Formatter:
-    from matplotlib.dates import DateFormatter  # noqa: PLC0415 - as in _figure
-
-    return DateFormatter("%d %b")  # type: ignore[no-untyped-call]
 
 
 def _label(name: str) -> str:

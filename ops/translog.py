@@ -37,7 +37,7 @@ from ops.translog_metadata import outcomes_metadata
 from ops.translog_plans import planned_statements
 from resources.clock import Clock, utc_now
 from resources.cratedb import CrateDBResource
-from resources.cratedb_retries import connect_pauses, retrying
+from resources.cratedb_retries import connecting, retrying
 from resources.state_store.resource import StateStoreResource
 
 
@@ -86,9 +86,7 @@ def preflight(
     with step_errors():
         policy = config.policy()
         with hands(context, cratedb, state, policy) as with_hands:
-            connected = retrying(
-                with_hands.crate.connect, connect_pauses(), sleep=with_hands.guard.pause
-            )
+            connected = connecting(with_hands.crate.connect, sleep=with_hands.guard.pause)
             for host, reason in connected.unreachable.items():
                 with_hands.say(None, "note", reason=f"{host} does not answer: {reason}")
             ground = Ground(connected.cluster_id, connected.cluster_name, policy, config.dry_run)
@@ -260,9 +258,7 @@ def find_tickets(
     with step_errors():
         policy = config.policy()
         with hands(context, cratedb, state, policy) as with_hands:
-            connected = retrying(
-                with_hands.crate.connect, connect_pauses(), sleep=with_hands.guard.pause
-            )
+            connected = connecting(with_hands.crate.connect, sleep=with_hands.guard.pause)
             seen_dead = death_seen_from(context.instance)
             for ticket in _tickets_to_honour(with_hands, config, connected.cluster_id, seen_dead):
                 yield dg.DynamicOutput(
@@ -358,7 +354,10 @@ def _skipped(finding: Finding, reason: str) -> ResetResult:
 
 def _planned(finding: Finding, ground: Ground) -> ResetResult:
     """Return what a reset would send, in order."""
-    statements = planned_statements(finding, ground.cluster_id, nudge=ground.policy.nudge)
+    policy = ground.policy
+    statements = planned_statements(
+        finding, ground.cluster_id, nudge=policy.nudge, remedy=policy.remedy
+    )
     return replace(result_of_finding(finding), statements=statements)
 
 

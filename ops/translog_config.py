@@ -9,6 +9,8 @@ from caretaker.translog.policy import DEFAULT_LADDER_S, ResetPolicy
 
 _TABLE = "Regular expression that the whole schema.table must match; empty for every table."
 _PERCENTAGE = "Act where the worst replica holds at least this % of its own threshold."
+_REMEDY = "replicas, or flush_first: reset only what a flush does not cure."
+_NUDGE = "Ask CrateDB to sync leases at once instead of every 30 s."
 _SIZE_MB = "Act only where the worst replica holds at least this many MiB."
 
 
@@ -18,6 +20,8 @@ class TranslogReportConfig(dg.Config):
     percentage: int = Field(default=200, description=_PERCENTAGE, examples=[200])
     size_mb: float | None = Field(default=None, description=_SIZE_MB)
     table: str | None = Field(default=None, description=_TABLE)
+    remedy: str = Field(default="replicas", description=f"Of the statements: {_REMEDY}")
+    nudge: bool = Field(default=True, description=f"Of the statements: {_NUDGE}")
 
     def policy(self) -> ResetPolicy:
         """Return the checked policy, or raise InvalidSettingError naming the key."""
@@ -40,13 +44,8 @@ class TranslogResetConfig(dg.Config):
         default=1,
         description="Tables at 0 replicas at one moment, 1 to 8. Above 1: a process each.",
     )
-    remedy: str = Field(
-        default="replicas",
-        description="replicas, or flush_first: reset only what a flush does not cure.",
-    )
-    nudge: bool = Field(
-        default=True, description="Ask CrateDB to sync leases at once instead of every 30 s."
-    )
+    remedy: str = Field(default="replicas", description=_REMEDY)
+    nudge: bool = Field(default=True, description=_NUDGE)
     expected_nodes: int | None = Field(
         default=None, description="Refuse to begin unless exactly this many nodes are present."
     )

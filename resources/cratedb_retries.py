@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from caretaker.backoff import exponential
-from caretaker.errors import TransientError
+from caretaker.errors import RefusedError, TransientError
 
 T = TypeVar("T")
 
@@ -19,6 +19,17 @@ READ_PAUSES_S = (5.0, 5.0)
 def connect_pauses(jitter: Callable[[], float] = random.random) -> Iterable[float]:
     """Connecting: 5 times, up to 1, 2, 4 and 8 s apart."""
     return exponential(attempts=5, first_s=1.0, cap_s=8.0, jitter=jitter)
+
+
+def connecting(connect: Callable[[], T], *, sleep: Callable[[float], None] = time.sleep) -> T:
+    """Return what `connect` returns; a cluster that five tries did not reach is refused.
+
+    Not transient any more: a step's RetryPolicy would make fifteen tries of the five.
+    """
+    try:
+        return retrying(connect, connect_pauses(), sleep=sleep)
+    except TransientError as error:
+        raise RefusedError(f"{error} (tried 5 times)", target=error.target) from error
 
 
 def retrying(

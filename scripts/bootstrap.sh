@@ -116,6 +116,9 @@ no_packages() {
 uv_only=.caretaker/uv.lock
 awk '/^[a-z]/ { ours = /^uv==/ } ours' "$lock" >"$uv_only"
 if pip install --require-hashes --only-binary :all: --retries 2 -r "$uv_only"; then
+    # A service account may have no home to keep a cache in.
+    cache=$(.venv/bin/uv cache dir)
+    { mkdir -p "$cache" && [ -w "$cache" ]; } 2>/dev/null || export UV_CACHE_DIR="$PWD/.caretaker/uv"
     # --system-certs: behind a company's proxy the machine's certificates count, as they do for pip.
     .venv/bin/uv pip sync --python .venv/bin/python --require-hashes --quiet "$lock" >>"$log" 2>&1 ||
         .venv/bin/uv pip sync --python .venv/bin/python --require-hashes --quiet --system-certs "$lock" >>"$log" 2>&1 ||
@@ -124,7 +127,8 @@ if pip install --require-hashes --only-binary :all: --retries 2 -r "$uv_only"; t
         stop "the project itself could not be installed; see $log"
 else
     grep -qi 'no matching distribution' "$log" && ! grep -qi 'retrying' "$log" || no_packages
-    pip install --require-hashes -r "$lock" || no_packages
+    awk '/^[a-z]/ { others = !/^uv==/ } others' "$lock" >.caretaker/others.lock
+    pip install --require-hashes -r .caretaker/others.lock || no_packages
     pip install --no-deps --no-build-isolation -e . ||
         stop "the project itself could not be installed; see $log"
 fi

@@ -31,6 +31,7 @@ from resources.state_store import OutcomeRow, StateStore
 from resources.state_store.resource import StateStoreResource
 
 ROOT = Path(__file__).resolve().parents[1]
+RUN_JOB = ROOT / "tests" / "translog" / "run_job.py"
 
 #: Waits short enough for a test; everything else is what an operator gets who says nothing.
 SHORT = {
@@ -42,12 +43,12 @@ SHORT = {
 }
 _OF_RESTORES = {"settle_s", "restore_timeout_s", "verify_timeout_s"}
 
-SET_TO_ZERO = r"^ALTER TABLE .* SET \(\"number_of_replicas\" = \?\)$"
+SET_REPLICAS = r"^ALTER TABLE .* SET \(\"number_of_replicas\" = \?\)$"
 NUDGE = "^OPTIMIZE"
 
 #: Fails a statement that writes to one of the store's tables, until it is dropped.
 _TRIGGER = """
-CREATE TRIGGER {name} BEFORE {what} ON {table}
+CREATE TRIGGER {name} BEFORE {what} ON caretaker_{table}
 BEGIN SELECT RAISE(ABORT, 'the store is broken, says the test'); END
 """
 
@@ -111,11 +112,11 @@ class World:
 
     def on_zero(self, action: Action = Action.WATCH, **rule: Any) -> Fault:
         """Misbehave for the first ALTER, which is the SET to 0."""
-        return self.fault(SET_TO_ZERO, action, **{"times": 1} | rule)
+        return self.fault(SET_REPLICAS, action, **{"times": 1} | rule)
 
     def on_restore(self, action: Action = Action.WATCH, **rule: Any) -> Fault:
         """Misbehave for what is altered after the first SET to 0."""
-        return self.fault(SET_TO_ZERO, action, after_matches=1, **rule)
+        return self.fault(SET_REPLICAS, action, **{"after_matches": 1} | rule)
 
     @property
     def changes(self) -> list[Entry]:
@@ -175,7 +176,8 @@ class World:
 
     def start(self, job: str = "translog_reset", **options: Any) -> subprocess.Popen[str]:
         """Run a job in a process of its own, as an operator's shell would."""
-        short = {key: value for key, value in SHORT.items() if job == "translog_reset"}
+        keys = SHORT.keys() if job == "translog_reset" else _OF_RESTORES
+        short = {key: SHORT[key] for key in keys}
         environ = {
             **os.environ,
             "DAGSTER_HOME": str(self.home),
@@ -185,7 +187,7 @@ class World:
             "PYTHONPATH": str(ROOT),
         }
         return subprocess.Popen(
-            [sys.executable, "-m", "tests.run_job", job, json.dumps({**short, **options})],
+            [sys.executable, str(RUN_JOB), job, json.dumps({**short, **options})],
             cwd=ROOT,
             env=environ,
             stdout=subprocess.PIPE,

@@ -63,8 +63,9 @@ def plan_drain(
     if ticket.state not in DRAINING:
         return
     if not ticket.zero_confirmed:
-        if ticket.zero_sent:
-            # A SET to 0 went out and nobody saw what became of it. Going on would be a guess.
+        if ticket.zero_sent or changed_underneath(now, ticket):
+            # A SET to 0 went out and nobody saw what became of it, and going on would be a guess;
+            # or somebody changed the table since the ticket was written, and it is theirs.
             return
         yield SetReplicas(ticket.target, "0")
     elif now.number_of_replicas != "0":
@@ -85,7 +86,8 @@ def plan_restore(now: TableObservation, ticket: ResetTicket) -> Iterator[Action]
 
 def plan_verify(now: TableObservation, ticket: ResetTicket) -> Iterator[Action]:
     """Yield the wait for what the restore set in motion."""
-    if ticket.zero_sent and not changed_underneath(now, ticket):
+    over = ticket.state is ResetState.COMPLETED
+    if ticket.zero_sent and not over and not changed_underneath(now, ticket):
         yield AwaitReplicas(ticket.target)
 
 
@@ -116,8 +118,9 @@ def unsettled(ticket: ResetTicket) -> bool:
 
 
 def changed_underneath(now: TableObservation, ticket: ResetTicket) -> bool:
-    """Whether somebody else has set a value that is neither our 0 nor the original."""
-    return ticket.zero_sent and now.number_of_replicas not in {"0", ticket.original_replicas}
+    """Whether somebody else has set a value that is neither the original nor a 0 of ours."""
+    ours = {"0", ticket.original_replicas} if ticket.zero_sent else {ticket.original_replicas}
+    return now.number_of_replicas not in ours
 
 
 def owes_a_restore(now: TableObservation | None, ticket: ResetTicket) -> bool:

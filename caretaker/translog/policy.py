@@ -15,6 +15,9 @@ DEFAULT_LADDER_S: tuple[float, ...] = (10, 15, 30, 45, 60, 90, 135, 200, 300, 45
 
 MAX_CONCURRENT = 8
 
+#: No wait is longer: the ladder of looks is laid out step by step, and infinity has no end.
+MAX_WAIT_S = 30 * 86400
+
 
 @dataclass(frozen=True)
 class ResetPolicy:
@@ -28,7 +31,7 @@ class ResetPolicy:
         concurrent: Tables at 0 replicas at one moment, 1 to 8.
         remedy: `flush_first` takes replicas away only where a flush did not help.
         nudge: Ask CrateDB to sync leases at once instead of on its tick.
-        table: A regular expression that the whole `schema.table` must match; None for all.
+        table: A regular expression that the whole `schema.table` must match; None or '' for all.
         expected_nodes: Nodes that must be present; None accepts those that are.
         max_tables: Tables to reset in one run, worst first; None for all.
         retry_after_s: No table twice within this many seconds.
@@ -77,7 +80,7 @@ class ResetPolicy:
     @cached_property
     def table_pattern(self) -> re.Pattern[str] | None:
         """The compiled `table`, or None where every table is meant."""
-        return re.compile(self.table) if self.table is not None else None
+        return re.compile(self.table) if self.table else None
 
     def _refuse_what_cannot_work(self) -> None:
         _at_least("percentage", self.percentage, 1)
@@ -85,6 +88,12 @@ class ResetPolicy:
         for key in ("max_wait_s", "retry_after_s", "verify_timeout_s", "settle_s"):
             _at_least(key, getattr(self, key), 0)
         _at_least("restore_timeout_s", self.restore_timeout_s, 1)
+        for key in ("max_wait_s", "restore_timeout_s", "verify_timeout_s", "settle_s"):
+            if getattr(self, key) > MAX_WAIT_S:
+                found, allowed = getattr(self, key), f"seconds, {MAX_WAIT_S} (30 days) at most"
+                raise InvalidSettingError(key, found, allowed)
+        if self.retry_after_s == float("inf"):
+            raise InvalidSettingError("retry_after_s", self.retry_after_s, "a number of seconds")
         _at_least("set_aside_after", self.set_aside_after, 1)
         if self.size_mb is not None:
             _at_least("size_mb", self.size_mb, 0)

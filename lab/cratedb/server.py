@@ -290,6 +290,10 @@ class Handler(BaseHTTPRequestHandler):
         except CrateError as error:
             entry.status, entry.code = error.status, error.code
             return error.status, error.body()
+        except Exception as error:  # noqa: BLE001 - a gap in the lab must not look like a lost node
+            gap = CrateError(5000, "LabError", f"{type(error).__name__}: {error}")
+            entry.status, entry.code = gap.status, gap.code
+            return gap.status, gap.body()
         entry.status, entry.applied = 200, True
         duration = round((time.perf_counter() - started) * 1000, 3)
         return 200, answer.body(types=types, duration_ms=duration)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from assets.translog_backlog import BACKLOG_COLUMNS
-from caretaker.translog.model import ResetState, TableRef, target_key
+from caretaker.translog.model import ResetState, TableRef
 from caretaker.translog.outcome import ResetOutcome, ResetResult
 from tests.assets.conftest import metadata_of
 
@@ -48,6 +48,7 @@ def test_a_row_says_all_that_a_person_needs(lab, backlog):
         "schema": "doc",
         "table": "metrics",
         "partition": "",
+        "partition_values": None,
         "shard": 0,
         "uncommitted_mb": 2300.0,
         "threshold_mb": 563.2,
@@ -117,6 +118,7 @@ def test_a_partition_is_named_by_its_values(lab, backlog):
         sick_mb=2300,
     )
     frame, _ = backlog()
+    assert list(frame["partition_values"]) == [{"day": "mo'nday"}]
     assert list(frame["partition"]) == ['''day="mo'nday"''']
     assert "PARTITION (\"day\" = 'mo''nday')" in frame["statements"][0][0]
 
@@ -155,7 +157,10 @@ def test_a_table_below_its_threshold_that_grows_is_listed_with_its_hours(lab, ba
     lab.table("doc.still", sick_mb=400)
     now = datetime.now(UTC)
     for hours, size in ((3, 100), (2, 200), (1, 300)):
-        rows = [(TableRef("doc", "filling"), size * MIB, 1), (TableRef("doc", "still"), 400 * MIB, 1)]
+        rows = [
+            (TableRef("doc", "filling"), size * MIB, 1),
+            (TableRef("doc", "still"), 400 * MIB, 1),
+        ]
         store.add_samples(lab.world.cluster_id, now - timedelta(hours=hours), rows)
 
     (row,) = records(backlog()[1]["growing"])
@@ -166,8 +171,7 @@ def test_a_table_below_its_threshold_that_grows_is_listed_with_its_hours(lab, ba
 
 
 def test_a_table_above_its_threshold_shows_its_growth_in_its_row(lab, backlog, store):
-    table = lab.table("doc.metrics", sick_mb=2300)
-    assert table.exists
+    lab.table("doc.metrics", sick_mb=2300)
     now = datetime.now(UTC)
     for hours, size in ((2, 2100), (1, 2200)):
         store.add_samples(
@@ -196,18 +200,12 @@ def test_a_wrong_option_fails_at_once_and_is_named(report):
     assert not result.success
     (failed,) = result.get_step_failure_events()
     assert "percentage: found 0" in failed.step_failure_data.user_failure_data.description
-    assert result.get_step_events_by_kind if False else not result.retry_attempts_for_node(
-        "translog_backlog"
-    )
+    assert not [event for event in result.all_events if event.is_step_up_for_retry]
 
 
 def test_a_report_changes_nothing(lab, report):
     lab.table("doc.metrics", sick_mb=2300)
     report()
-    statements = [entry.stmt for entry in lab.journal.entries]
+    statements = [entry.stmt for entry in lab.journal]
     assert statements
     assert all(statement.strip().upper().startswith("SELECT") for statement in statements)
-
-
-def test_key_of_a_table():
-    assert target_key(TableRef("doc", "metrics")) == ("doc", "metrics", "")

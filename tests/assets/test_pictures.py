@@ -24,9 +24,12 @@ def opened(png):
 
 def has(png, colour):
     """Whether a picture has more than a speck that is about this colour."""
-    image = opened(png)
-    pixels = image.get_flattened_data() if hasattr(image, "get_flattened_data") else image.getdata()
-    near = sum(all(abs(a - b) < 14 for a, b in zip(p, colour, strict=True)) for p in pixels)
+    counts = opened(png).getcolors(100_000) or []
+    near = sum(
+        count
+        for count, pixel in counts
+        if all(abs(a - b) < 14 for a, b in zip(pixel, colour, strict=True))
+    )
     return near > 15
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
@@ -34,13 +35,12 @@ def send_raw(lab, stmt, timeout, *, to_the_end=False):
     with socket.create_connection((parts.hostname, parts.port), timeout=timeout) as sock:
         head = f"POST /_sql HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
         sock.sendall(head.encode() + body)
-        try:
+        with contextlib.suppress(TimeoutError):
             data = sock.recv(100)
             while to_the_end and data:
                 data = sock.recv(100)
             return data
-        except TimeoutError:
-            return None
+    return None
 
 
 def test_latency_answers_late(ask, lab):

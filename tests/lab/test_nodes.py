@@ -274,6 +274,17 @@ def test_without_a_quorum_there_is_no_master_until_a_node_returns(still):
     assert health(still) == ["GREEN", 0, 0]
 
 
+def test_a_single_node_comes_back_as_its_own_master():
+    with LabCrateDB(1, speed=0.0) as alone:
+        alone.table("doc.metrics", replicas="0-1")
+        alone.crash(0)
+        alone.advance(2)
+        alone.restart(0)
+        alone.advance(5)
+        assert health(alone) == ["GREEN", 0, 0]
+        assert alone.sql("SELECT master_node FROM sys.cluster")["rows"] != [[None]]
+
+
 def test_another_node_becomes_master_when_the_master_dies(still):
     still.crash(2)
     still.advance(1)

@@ -157,6 +157,16 @@ def test_what_is_wrong_is_refused_with_crates_code(stmt, status, code, ask):
     assert (reply.status, reply.code) == (status, code), reply.text
 
 
+def test_a_gap_in_the_lab_is_named_and_does_not_look_like_a_lost_node(ask, lab, monkeypatch):
+    def broken(*args):
+        raise RuntimeError(args[-1])
+
+    monkeypatch.setattr(lab.engine, "_run", broken)
+    reply = ask("SELECT 1")
+    assert (reply.status, reply.code) == (500, 5000)
+    assert reply.message.startswith("LabError[RuntimeError")
+
+
 def test_col_types_are_crates_ids(ask):
     reply = ask(
         """SELECT id, "primary", table_name, size, node, retention_leases['leases']['id'],

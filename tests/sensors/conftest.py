@@ -47,9 +47,13 @@ def tick(instance, state_url) -> Callable[..., dg.SensorResult]:
     """Let a sensor tick: `tick(translog_sizes, url=lab.connection_string, cursor=...)`."""
 
     def one(
-        sensor: dg.SensorDefinition, *, url: str | None = None, cursor: str | None = None
+        sensor: dg.SensorDefinition,
+        *,
+        url: str | None = None,
+        cursor: str | None = None,
+        state: str = state_url,
     ) -> dg.SensorResult:
-        resources: dict[str, Any] = {"state": StateStoreResource(url=state_url)}
+        resources: dict[str, Any] = {"state": StateStoreResource(url=state)}
         if url is not None:
             resources["cratedb"] = CrateDBResource(hosts=url)
         with dg.build_sensor_context(
@@ -90,7 +94,7 @@ def open_ticket(store) -> Callable[..., ResetTicket]:
                 threshold_bytes=590558003,
             )
         )
-        return store.advance(
+        drained: ResetTicket = store.advance(
             ticket,
             state=ResetState.MONITORING_LEASES,
             zero_sent=True,
@@ -98,6 +102,7 @@ def open_ticket(store) -> Callable[..., ResetTicket]:
             zero_confirmed=True,
             zeroed_at=now,
         )
+        return drained
 
     return make
 

@@ -10,6 +10,9 @@ import pytest
 
 import sensors.translog
 from caretaker.translog.model import ResetState
+from definitions.jobs import translog_restore
+from resources.cratedb import CrateDBResource
+from resources.state_store.resource import StateStoreResource
 from sensors import live_runs
 from sensors.translog import translog_open_tickets, turn
 
@@ -130,41 +133,58 @@ def test_an_old_restore_run_with_a_living_owner_blocks(
     assert run_id in tick(translog_open_tickets).skip_reason.skip_message
 
 
-def test_a_store_that_cannot_be_opened_is_a_sentence(instance):
-    from resources.state_store.resource import StateStoreResource  # noqa: PLC0415
-
-    broken = StateStoreResource(url="mysql://u:secret@h/d")
-    with dg.build_sensor_context(instance=instance, resources={"state": broken}) as context:
-        reason = translog_open_tickets(context).skip_reason.skip_message
+def test_a_store_that_cannot_be_opened_is_a_sentence(tick):
+    result = tick(translog_open_tickets, state="mysql://u:secret@h/d")
+    reason = result.skip_reason.skip_message
     assert "CARETAKER_STATE_URL" in reason
     assert "secret" not in reason
 
 
-def test_the_request_restores_the_table(lab, tick, open_ticket, dead, store, monkeypatch):
-    """From the tick to the replicas, through the real job with the request's own config."""
+@pytest.fixture
+def restore(lab, state_url):
+    """Run the real job at the lab, with the request's own config."""
+
+    def run(request):
+        job = dg.Definitions(
+            jobs=[translog_restore],
+            resources={
+                "cratedb": CrateDBResource(hosts=lab.connection_string),
+                "state": StateStoreResource(url=state_url),
+            },
+        ).resolve_job_def("translog_restore")
+        return job.execute_in_process(run_config=request.run_config, raise_on_error=False)
+
+    return run
+
+
+def test_the_request_restores_the_table(lab, tick, open_ticket, dead, store, restore):
     table = lab.table("doc.metrics", replicas="0-1")
     lab.sql('ALTER TABLE "doc"."metrics" SET ("number_of_replicas" = 0)')
     ticket = open_ticket(dead("run-1"), cluster_id=lab.world.cluster_id)
     (request,) = tick(translog_open_tickets).run_requests
-    monkeypatch.setenv("CRATE_CONNECTION_STRING", lab.connection_string)
 
-    from definitions.jobs import translog_restore  # noqa: PLC0415
-    from resources.cratedb import CrateDBResource  # noqa: PLC0415
-    from resources.state_store.resource import StateStoreResource  # noqa: PLC0415
+    assert restore(request).success
 
-    job = dg.Definitions(
-        jobs=[translog_restore],
-        resources={
-            "cratedb": CrateDBResource(hosts=lab.connection_string),
-            "state": StateStoreResource(url=str(store._database.url)),
-        },
-    ).resolve_job_def("translog_restore")
-    result = job.execute_in_process(run_config=request.run_config)
-
-    assert result.success
     assert table.number_of_replicas == "0-1"
     assert store.ticket_row(ticket.id).closed_at is not None
     assert tick(translog_open_tickets).skip_reason.skip_message == "no ticket is open"
+
+
+def test_pauses_double_while_a_table_cannot_be_restored(
+    lab, tick, open_ticket, dead, store, restore, later
+):
+    """The table is gone, or hidden by a lost privilege: only a person can tell."""
+    ticket = open_ticket(dead("run-1"), "gone", cluster_id=lab.world.cluster_id)
+    pauses = []
+    for _ in range(3):
+        (request,) = tick(translog_open_tickets).run_requests
+        assert not restore(request).success
+        left = store.ticket(ticket.id)
+        pauses.append((left.next_try_at - datetime.now(UTC)).total_seconds())
+        assert tick(translog_open_tickets).run_requests == []
+        later(pauses[-1] + 1)
+
+    assert pauses == pytest.approx([30, 60, 120], abs=5)
 
 
 def test_turns_double_and_then_come_every_half_hour():

@@ -10,7 +10,8 @@ import pytest
 
 from caretaker.translog.model import ResetState, TableRef
 from caretaker.translog.outcome import ResetOutcome, ResetResult
-from sensors import live_runs, translog_sizes as module
+from sensors import live_runs
+from sensors import translog_sizes as module
 from sensors.translog import translog_sizes
 
 

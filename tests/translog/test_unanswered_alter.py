@@ -39,7 +39,7 @@ def test_a_zero_that_never_landed_is_followed_by_the_original(world, monkeypatch
     assert (table.number_of_replicas, world.open_tickets) == ("0-1", [])
 
 
-@pytest.mark.parametrize("landing_s", [0.9, 1.6])
+@pytest.mark.parametrize("landing_s", [0.9, 1.5])
 def test_a_zero_that_lands_after_the_restore_is_undone(world, monkeypatch, landing_s):
     """The ticket is open until the text has stood for the whole settle time."""
     monkeypatch.setattr("ops.hands.READ_BACK_S", 0.1)
@@ -51,11 +51,11 @@ def test_a_zero_that_lands_after_the_restore_is_undone(world, monkeypatch, landi
         Action.LATE,
         seconds=landing_s,
         after=lambda _: open_when_it_landed.append(
-            world.look_into_store("SELECT count(*) FROM tickets WHERE closed_at IS NULL")[0][0]
+            world.look_into_store("SELECT count(*) FROM caretaker_tickets WHERE closed_at IS NULL")[0][0]
         ),
     )
 
-    run = world.reset(settle_s=2.5)
+    run = world.reset(settle_s=1.5)
 
     assert open_when_it_landed == [1]
     assert run.outcome is FAILED_RESTORED

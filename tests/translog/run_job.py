@@ -1,4 +1,4 @@
-"""Run one of our jobs in this process: `python -m tests.run_job translog_reset '{"percentage": 200}'`.
+"""Run one of our jobs in this process: `python run_job.py translog_reset '{"percentage": 200}'`.
 
 Prints one JSON object at the end: whether it succeeded, its exit code, and the outcomes.
 """
@@ -9,9 +9,6 @@ import json
 import sys
 
 import dagster as dg
-
-LAST = {"translog_reset": "record_resets", "translog_restore": "record_restores"}
-
 
 def translog_reset() -> dg.JobDefinition:
     from definitions import defs  # noqa: PLC0415
@@ -25,18 +22,21 @@ def translog_restore() -> dg.JobDefinition:
     return defs.resolve_job_def("translog_restore")
 
 
-def main(name: str, options: str) -> None:
-    # By module and not as __main__: a step's own process must find the job again.
-    from tests import run_job  # noqa: PLC0415
+JOBS = {
+    "translog_reset": (translog_reset, "record_resets"),
+    "translog_restore": (translog_restore, "record_restores"),
+}
 
-    job = dg.reconstructable(getattr(run_job, name))
+
+def main(name: str, options: str) -> None:
+    job, last = JOBS[name]
     printed = {"interrupted": True}
     with dg.DagsterInstance.get() as instance:
         try:
             with dg.execute_job(
-                job, instance=instance, run_config=json.loads(options), raise_on_error=False
+                dg.reconstructable(job), instance=instance, run_config=json.loads(options), raise_on_error=False
             ) as result:
-                printed = _told(result, LAST[name])
+                printed = _told(result, last)
         except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt):
             pass
     print(json.dumps(printed))
