@@ -93,6 +93,10 @@ def silence(sock: socket.socket, _: Request) -> None:
         sock.recv(1)
 
 
+#: A drip of 500 bytes takes 25 s: whoever gives up before this kept to a deadline of its own.
+A_WHOLE_DRIP_S = 15.0
+
+
 def drip(data: bytes, pause_s: float = 0.05) -> Reply:
     """Send one byte at a time, each soon enough for a time-out that starts again with each."""
 

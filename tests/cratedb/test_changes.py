@@ -14,6 +14,7 @@ from caretaker.errors import RefusedError, TransientError, UnknownResultError
 from caretaker.translog.model import TableRef
 from resources.sql.cratedb import Statement, set_replicas
 from tests.cratedb.faulty_server import (
+    A_WHOLE_DRIP_S,
     disconnected,
     done,
     drip,
@@ -153,7 +154,7 @@ def test_a_host_that_does_not_take_connections_is_given_up_in_time(client_of):
         with pytest.raises(TransientError, match="no connection in time"):
             client_of(f"http://127.0.0.1:{full.getsockname()[1]}", timeout_s=0.5).change(ZERO)
 
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < A_WHOLE_DRIP_S
         for blocker in blockers:
             blocker.close()
 
@@ -204,13 +205,13 @@ def test_an_answer_that_drips_cannot_stretch_the_deadline(serve, client_of):
     with pytest.raises(UnknownResultError, match=r"within 0\.5 s"):
         client_of(serve(reply).url, timeout_s=0.5).change(ZERO)
 
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < A_WHOLE_DRIP_S
 
 
 def test_an_answer_that_drips_in_chunks_cannot_either(serve, client_of):
     def reply(sock, _):
         sock.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-        for _ in range(100):
+        for _ in range(500):
             sock.sendall(b"1\r\n \r\n")
             time.sleep(0.05)
 
@@ -218,7 +219,7 @@ def test_an_answer_that_drips_in_chunks_cannot_either(serve, client_of):
     with pytest.raises(UnknownResultError, match=r"within 0\.5 s"):
         client_of(serve(reply).url, timeout_s=0.5).change(ZERO)
 
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < A_WHOLE_DRIP_S
 
 
 def test_ctrl_c_while_waiting_for_the_answer_comes_through(serve, client_of):

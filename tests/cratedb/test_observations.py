@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 
 import pytest
 
@@ -85,7 +84,7 @@ def test_everything_is_seen_in_three_questions_whatever_its_size(serve, client_o
     assert len(server.requests) == 3
 
 
-def test_fifty_thousand_shards_take_less_than_two_seconds(client_with, record_property):
+def test_fifty_thousand_shards_are_observed_in_three_questions(serve, client_of):
     tables = [["doc", f"table_{n}", *PLAIN[2:]] for n in range(1000)]
     shards = [
         copy(f"table_{n}", "", s, primary=p, node=f"N_hsuQeHOMNw8H6NO1g7r{s}")
@@ -93,16 +92,11 @@ def test_fifty_thousand_shards_take_less_than_two_seconds(client_with, record_pr
         for s in range(25)
         for p in (True, False)
     ]
-    client = client_with({shelf.TABLES: rows(*tables), shelf.SHARDS: rows(*shards)}, timeout_s=30)
-    client.observe_tables()
-
-    started = time.perf_counter()
-    seen = client.observe_tables()
-    took = time.perf_counter() - started
+    server = serve(catalog({shelf.TABLES: rows(*tables), shelf.SHARDS: rows(*shards)}), choose=True)
+    seen = client_of(server.url, timeout_s=30).observe_tables()
 
     assert sum(len(table.copies) for table in seen) == 50_000
-    record_property("observe_tables_s", took)
-    assert took < 2, f"{took:.2f} s"
+    assert len(server.requests) == 3
 
 
 def test_a_table_is_observed_with_its_leases(client_with):

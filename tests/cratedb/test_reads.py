@@ -13,6 +13,7 @@ import pytest
 from caretaker.errors import RefusedError, TransientError
 from resources.sql.cratedb import Statement
 from tests.cratedb.faulty_server import (
+    A_WHOLE_DRIP_S,
     disconnected,
     drip,
     error,
@@ -145,7 +146,7 @@ def test_a_question_ends_at_its_deadline(fault, serve, client_of):
     with pytest.raises(TransientError, match=r"within 0\.5 s"):
         client_of(server.url, timeout_s=0.5).read(ASK)
 
-    assert 0.4 < time.monotonic() - started < 1.5
+    assert time.monotonic() - started < A_WHOLE_DRIP_S
     assert len(server.requests) == 1
 
 
@@ -160,7 +161,7 @@ def test_an_answer_that_drips_ends_at_the_deadline(serve, client_of):
     with pytest.raises(TransientError, match=r"within 0\.5 s"):
         client_of(serve(reply).url, timeout_s=0.5).read(ASK)
 
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < A_WHOLE_DRIP_S
 
 
 def test_two_silent_hosts_share_one_deadline(serve, client_of):
@@ -169,7 +170,7 @@ def test_two_silent_hosts_share_one_deadline(serve, client_of):
     with pytest.raises(TransientError):
         client_of(serve(silence).url, serve(silence).url, timeout_s=0.5).read(ASK)
 
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < A_WHOLE_DRIP_S
 
 
 def flood(*, announced: bool):
