@@ -128,7 +128,8 @@ if pip install --require-hashes --only-binary :all: --retries 2 -r "$uv_only"; t
 else
     grep -qi 'no matching distribution' "$log" && ! grep -qi 'retrying' "$log" || no_packages
     awk '/^[a-z]/ { others = !/^uv==/ } others' "$lock" >.caretaker/others.lock
-    pip install --require-hashes -r .caretaker/others.lock || no_packages
+    # --no-deps: the lock is complete, and pip takes "gql[requests]" for something without a hash.
+    pip install --require-hashes --no-deps -r .caretaker/others.lock || no_packages
     pip install --no-deps --no-build-isolation -e . ||
         stop "the project itself could not be installed; see $log"
 fi

@@ -10,7 +10,8 @@ bin=$PWD/.venv/bin
 "$bin/python" -m hatchling build -t wheel -d "$folder/dist" >/dev/null
 "$bin/uv" venv --quiet --python "$bin/python" "$folder/venv"
 # The lock constrains but does not choose: what the wheel forgets to require is not there.
-"$bin/uv" pip install --quiet --python "$folder/venv/bin/python" -c requirements.lock "$folder"/dist/*.whl
+# --system-certs: behind a company's proxy the machine's certificates count.
+"$bin/uv" pip install --quiet --system-certs --python "$folder/venv/bin/python" -c requirements.lock "$folder"/dist/*.whl
 
 # From another folder the checkout is not on the path, and -I keeps it so.
 cd "$folder/elsewhere"

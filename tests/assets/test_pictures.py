@@ -60,13 +60,22 @@ def test_any_name_can_be_drawn(name):
     assert backlog_picture([], 200, otherwise=name)
 
 
-def test_the_one_reset_that_failed_keeps_its_colour_among_hundreds():
-    many = [
-        ResetPoint(NOW - timedelta(hours=n), 1 + n % 7, ResetOutcome.COMPLETED) for n in range(600)
+def test_the_one_reset_that_failed_keeps_its_colour_among_many():
+    """64 shades chosen by how many pixels have them would leave it none."""
+    points = [
+        ResetPoint(NOW - timedelta(hours=9 * n), 0.5 + n % 7, ResetOutcome.COMPLETED)
+        for n in range(80)
     ]
-    alone = ResetPoint(NOW - timedelta(days=12), 44.0, ResetOutcome.FAILED_RESTORED)
-    assert has(resets_picture([*many, alone], SINCE, NOW), GREEN)
-    assert not has(resets_picture(many, SINCE, NOW), GREEN)
+    points += [
+        ResetPoint(NOW - timedelta(days=9), 722.0, ResetOutcome.LEASES_TIMED_OUT),
+        ResetPoint(NOW - timedelta(days=3), 722.0, ResetOutcome.LEASES_TIMED_OUT),
+        ResetPoint(NOW - timedelta(days=5), 31.0, ResetOutcome.PRIMARY_LOST),
+        ResetPoint(NOW - timedelta(days=14), 44.0, ResetOutcome.FAILED_RESTORED),
+        ResetPoint(NOW, 7200.0, None),
+    ]
+    drawn = resets_picture(points, SINCE, NOW)
+    assert [has(drawn, colour) for colour in (BLUE, ORANGE, GREEN, RED)] == [True] * 4
+    assert not has(resets_picture(points[:80], SINCE, NOW), GREEN)
 
 
 def test_a_table_that_still_is_at_zero_is_seen():

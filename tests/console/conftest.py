@@ -112,15 +112,14 @@ class Caretaker:
 
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         """Start it as a process of its own."""
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
         process = subprocess.Popen(
             [sys.executable, "-m", "console.main", *arguments],
             cwd=self.folder,
             env=self.process_environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            **options,
+            **pipes,
         )
         self.running.append(process)
         return process

@@ -12,6 +12,10 @@ from resources.state_store import StateStore
 from tests.world import World
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes tens of seconds; leave out with -m 'not slow'")
+
+
 @pytest.fixture
 def lab() -> Iterator[LabCrateDB]:
     """Three nodes that recover, and forget leases, in a moment."""

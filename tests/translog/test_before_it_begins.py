@@ -8,7 +8,7 @@ import pytest
 
 from caretaker.translog.model import Owner
 from caretaker.translog.outcome import ResetOutcome
-from tests.world import NUDGE, refuses_to_start
+from tests.world import NUDGE, ended, refuses_to_start
 
 COMPLETED, SKIPPED = ResetOutcome.COMPLETED, ResetOutcome.SKIPPED
 
@@ -173,18 +173,23 @@ def test_a_second_run_is_refused_while_the_first_is_at_work(world):
     assert table.number_of_replicas == "0-1"
 
 
-def test_a_run_started_in_the_middle_of_another_is_refused(world):
-    world.table("doc.metrics")
+def test_of_two_runs_at_once_the_second_is_refused(world):
+    """Started as a process of its own while the first has its table at 0."""
+    table = world.table("doc.metrics", leases_stuck=True)
     second = []
-    world.fault(NUDGE, times=1, before=lambda _: second.append(world.start()))
 
-    first = world.reset(wait_ladder_s=[0.2], nudge=True)
+    def meanwhile(_):
+        second.append((ended(world.start(percentage=100)), world.lab.at_zero()))
+        table.leases_stuck = False
 
-    process = second[0]
-    out, err = process.communicate(timeout=60)
+    world.statement_timeout_s = 60
+    world.fault(NUDGE, times=1, before=meanwhile)
+
+    first = world.reset(nudge=True)
+
+    assert second == [({"success": False}, ["doc.metrics"])]
     assert first.outcome is COMPLETED
-    assert [replicas for _, replicas in world.altered][:2] == ["0", "0-1"]
-    assert process.returncode == 0, (out, err)
+    assert [replicas for _, replicas in world.altered] == ["0", "0-1"]
 
 
 def test_a_rehearsal_says_what_would_be_sent_and_writes_nothing(world):

@@ -31,7 +31,7 @@ def test_a_zero_that_never_landed_is_followed_by_the_original(world, monkeypatch
     table = world.table("doc.metrics")
     world.on_zero(Action.RESET_BEFORE)
 
-    run = world.reset()
+    run = world.reset(verify_timeout_s=0)
 
     assert run.outcome is FAILED_RESTORED
     assert [replicas for _, replicas in world.altered] == ["0", "0-1"]
@@ -55,7 +55,7 @@ def test_a_zero_that_lands_after_the_restore_is_undone(world, monkeypatch, landi
         ),
     )
 
-    run = world.reset(settle_s=1.5)
+    run = world.reset(settle_s=1.2)
 
     assert open_when_it_landed == [1]
     assert run.outcome is FAILED_RESTORED

@@ -1,0 +1,129 @@
+"""Ctrl-C once, Ctrl-C twice, SIGTERM: to a real process with a table at 0 replicas."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+from tests.console.conftest import changes_of, wait_for_line
+
+from lab.faults import Fault
+
+SICK = 1840
+REMEDY = """ALTER TABLE "doc"."metrics" SET ("number_of_replicas" = '0-1')"""
+
+
+@pytest.fixture
+def waiting(caretaker, lab):
+    """A run that waits for leases that never clear, and its table."""
+    table = lab.table("doc.metrics", replicas="0-1", sick_mb=SICK, leases_stuck=True)
+
+    def start(*flags, **options):
+        process = caretaker.start("translogs", "--autoexec", *flags, **options)
+        wait_for_line(process, "MONITORING_LEASES (attempt 1")
+        assert lab.at_zero() == ["doc.metrics"]
+        return process
+
+    start.table = table
+    return start
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_once_stops_cleanly_and_puts_back(caretaker, lab, waiting, number):
+    """Exit code 3: something was begun and left undone, and every replica is back."""
+    process = waiting("--output", "json")
+
+    process.send_signal(number)
+    ended = caretaker.wait(process)
+
+    assert ended.code == ended.json["exit_code"] == 3, ended.err
+    assert ended.json["tables"][0]["outcome"] == "FAILED_RESTORED"
+    assert ended.json["tables"][0]["final_replicas"] == "0-1"
+    assert "Rollback successful for doc.metrics" in ended.err
+    assert "Traceback" not in ended.err
+    assert waiting.table.number_of_replicas == "0-1"
+    with caretaker.store as store:
+        assert store.open_tickets() == []
+
+
+def test_ctrl_c_of_a_terminal_reaches_every_process_and_still_puts_back(caretaker, lab):
+    """Several at once, a process each: a terminal sends SIGINT to all of them."""
+    tables = lab.tables(["doc.a", "doc.b"], replicas="1", sick_mb=SICK, leases_stuck=True)
+    process = caretaker.start("translogs", "--autoexec", "--concurrent", "2")
+    read = wait_for_line(process, "MONITORING_LEASES (attempt 1")
+    other = "doc.b" if "doc.a: MONITORING" in read else "doc.a"
+    wait_for_line(process, f"{other}: MONITORING_LEASES (attempt 1")
+
+    os.killpg(process.pid, signal.SIGINT)
+    ended = caretaker.wait(process)
+
+    assert ended.code == 3, ended.err
+    assert {table.number_of_replicas for table in tables} == {"1"}
+    assert lab.at_zero() == []
+
+
+def test_sigterm_stops_a_command_that_a_shell_started_in_the_background(caretaker, waiting):
+    """`caretaker ... &` in a script: SIGINT is ignored there, SIGTERM must not be."""
+    process = waiting(preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+
+    process.terminate()
+
+    assert caretaker.wait(process).code == 3
+    assert waiting.table.number_of_replicas == "0-1"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_twice_stops_at_once_and_leaves_the_ticket(caretaker, lab, waiting, number):
+    """The restore hangs; who cannot wait gets the statement, the exit code 4 and a ticket."""
+    process = waiting()
+    lab.faults.add(Fault(match="^ALTER", action="hang"))
+    lab.faults.add(Fault(match="^ALTER", action="hang"))
+    sent = len(changes_of(lab))
+
+    process.send_signal(number)
+    while len(changes_of(lab)) == sent:
+        assert process.poll() is None
+    process.send_signal(number)
+    ended = caretaker.wait(process)
+
+    assert ended.code == 4, ended.err
+    assert "NOT_RESTORED" in ended.out
+    assert REMEDY in ended.out
+    assert "Traceback" not in ended.err
+    with caretaker.store as store:
+        assert [ticket.original_replicas for ticket in store.open_tickets()] == ["0-1"]
+
+    lab.faults.clear()
+    waiting.table.leases_stuck = False
+    assert caretaker("translogs", "--resume").code == 0
+    assert waiting.table.number_of_replicas == "0-1"
+
+
+def test_before_anything_was_touched_it_ends_with_1(caretaker, lab):
+    """Ctrl-C in the preflight, whose step has a RetryPolicy: it is not started again."""
+    lab.table("doc.metrics", sick_mb=SICK)
+    lab.faults.add(Fault(match="sys.snapshots", action="hang"))
+    process = caretaker.start("translogs", "--autoexec")
+    while not any("sys.snapshots" in entry.stmt for entry in lab.journal):
+        assert process.poll() is None
+    asked = len(lab.journal)
+
+    process.send_signal(signal.SIGINT)
+    ended = caretaker.wait(process)
+
+    ended.refused("stopped")
+    assert len(lab.journal) == asked
+    assert not changes_of(lab)
+
+
+def test_a_reader_that_goes_away_changes_nothing(caretaker, lab, waiting):
+    """`caretaker translogs --autoexec 2>&1 | head -1`."""
+    process = waiting()
+    process.stdout.close()
+    process.stderr.close()
+
+    process.send_signal(signal.SIGINT)
+
+    assert process.wait(timeout=120) == 3
+    assert waiting.table.number_of_replicas == "0-1"
