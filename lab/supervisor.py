@@ -208,13 +208,14 @@ def keep(supervise: Callable[[], int]) -> int:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     supervisor = os.fork()
     if supervisor == 0:
+        # A group of its own: a terminal's Ctrl-C comes through us once, like anybody's SIGINT.
+        os.setpgid(0, 0)
         _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         os._exit(_run(supervise))
 
-    # Ctrl-C reaches the supervisor by itself; whoever ends us means both.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
+    # SIGINT whatever was inherited: a script that starts us in the background has it ignored.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda received, _frame: _send(supervisor, received))
 
     code = 1
