@@ -8,6 +8,7 @@ import threading
 from lab.cratedb.handles import PRIMARY_TOO, SEQ_NO_GAP
 from lab.cratedb.laboratory import LabCrateDB
 
+_SICK_MB = 100
 _DAY_MS = 86_400_000
 _FIRST_DAY_MS = 1_735_689_600_000
 
@@ -38,7 +39,11 @@ def populate(lab: LabCrateDB) -> None:
 
 
 class Decay(threading.Thread):
-    """Makes a healthy table sick every now and then, so that a demonstration never runs dry."""
+    """Makes a healthy table sick every now and then, so that a demonstration never runs dry.
+
+    None of them twice: caretaker leaves a table alone for hours after a reset. When all have had
+    their turn it is a new day's partition of sensors.readings each time.
+    """
 
     def __init__(self, lab: LabCrateDB, every_s: float = 90.0, *, seed: int = 7) -> None:
         """Take the lab and the real seconds between two."""
@@ -47,6 +52,8 @@ class Decay(threading.Thread):
         self._every_s = every_s
         self._random = random.Random(seed)
         self._stop_asked = threading.Event()
+        self._struck = {key for key in lab.world.tables if lab.table(key).worst_mb >= _SICK_MB}
+        self._days = 5
 
     def run(self) -> None:
         """Go on until `stop`."""
@@ -54,18 +61,27 @@ class Decay(threading.Thread):
             self.strike()
 
     def strike(self) -> str | None:
-        """Make one healthy table sick now and return its name; None where there is none."""
+        """Make one healthy table or a new partition sick; None in a cluster without either."""
         world = self._lab.world
         with world.lock:
             healthy = sorted(
                 key for key, table in world.tables.items()
-                if not table.partitioned_by
-                and self._lab.table(key).worst_mb < 100  # noqa: PLR2004
+                if key not in self._struck
+                and not table.partitioned_by
+                and self._lab.table(key).worst_mb < _SICK_MB
                 and self._lab.table(key).number_of_replicas != "0"
             )  # fmt: skip
-        if not healthy:
+            growing = ("sensors", "readings") in world.tables
+        if healthy:
+            key = self._random.choice(healthy)
+            self._struck.add(key)
+            chosen = self._lab.table(key)
+        elif growing:
+            day = {"day": _FIRST_DAY_MS + self._days * _DAY_MS}
+            self._days += 1
+            chosen = self._lab.table("sensors.readings").add_partition(day)
+        else:
             return None
-        chosen = self._lab.table(self._random.choice(healthy))
         chosen.make_sick(self._random.randrange(1200, 2600))
         return chosen.name
 

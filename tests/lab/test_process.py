@@ -63,3 +63,13 @@ def test_a_demo_never_runs_dry():
         assert lab.table("doc.only").worst_mb > 1000
         assert lab.table("doc.never").worst_mb < 1
         assert decay.strike() is None
+
+
+def test_when_every_table_had_its_turn_a_new_day_is_next():
+    with LabCrateDB() as lab:
+        populate(lab)
+        decay = Decay(lab)
+        struck = [decay.strike() for _ in range(12)]
+
+        assert len(set(struck)) == 12
+        assert struck[-1].startswith("sensors.readings")
