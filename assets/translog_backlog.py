@@ -151,6 +151,12 @@ def backlog_metadata(look: Look, policy: ResetPolicy, rows: Rows, growing: Rows)
     """Return tables, commands to paste, picture, and numbers that plot over time."""
     sizes = [size for size in look.sizes if asked_for(size.target, policy)]
     return {
+        "picture": embedded(
+            lambda: backlog_picture(
+                [_bar(row, policy) for row in rows], policy.percentage, otherwise=_calm(sizes)
+            ),
+            "Translogs of the worst replicas against their thresholds",
+        ),
         "dagster/row_count": len(rows),
         "tables_observed": len(sizes),
         "tables_over_threshold": len(rows),
@@ -160,12 +166,6 @@ def backlog_metadata(look: Look, policy: ResetPolicy, rows: Rows, growing: Rows)
         "backlog": _table(rows, _SHOWN_COLUMNS),
         "growing": _table(growing, GROWING_COLUMNS),
         "commands": dg.MetadataValue.md(_commands(rows)),
-        "picture": embedded(
-            lambda: backlog_picture(
-                [_bar(row, policy) for row in rows], policy.percentage, otherwise=_calm(sizes)
-            ),
-            "Translogs of the worst replicas against their thresholds",
-        ),
     }
 
 

@@ -74,7 +74,8 @@ def report_options(options: TranslogReportConfig) -> dict[str, Any]:
 
 @dg.job(
     config=reset_options,
-    tags=_TRANSLOG,
+    # Waits in the queue instead of failing on the lock; the lock is what keeps two runs apart.
+    tags={**_TRANSLOG, "caretaker/singleton": "translog_reset"},
     logger_defs={"console": event_logger},
     description=(
         "Free translogs that replicas hold on to: set replicas to 0, wait until the primaries "

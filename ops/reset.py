@@ -8,6 +8,7 @@ because a raised failure would make Dagster skip the restore.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,6 +20,7 @@ from caretaker.errors import (
     RefusedError,
     TransientError,
     UnknownResultError,
+    UnsafeError,
 )
 from caretaker.translog.detect import examine, selected
 from caretaker.translog.model import Remedy, ResetState, TableObservation
@@ -63,16 +65,12 @@ class Reset:
         """Check the cluster again, look at the table again, and write the ticket."""
         with self._stopping_cleanly():
             self._wait_for_siblings()
-            cluster_id = self._log.journey.cluster_id
-            reasons = lost_the_lock(self._hands, cluster_id) or why_not_to_begin(
-                self._hands, cluster_id, self._policy
-            )
+            reasons = self._why_not_now()
             if reasons:
-                reason = "; ".join(reasons)
-                self._log.tell("preflight_refused", level=logging.WARNING, reason=reason)
-                self._log.leave(f"not attempted: {reason}", left_undone=True)
+                self._log.leave(f"not attempted: {reasons}", left_undone=True)
             else:
                 self._remember_as_it_is_now()
+                self._let_older_siblings_pass()
         return self._log.journey
 
     def drain(self) -> Journey:
@@ -116,23 +114,50 @@ class Reset:
 
     # Remembering.
 
-    def _wait_for_siblings(self) -> None:
-        """Wait while another partition of the same table is under way in this run.
+    def _why_not_now(self) -> str:
+        """Return every reason not to begin with this table now, told already; '' for none."""
+        cluster_id = self._log.journey.cluster_id
+        reasons = lost_the_lock(self._hands, cluster_id) or why_not_to_begin(
+            self._hands, cluster_id, self._policy
+        )
+        reason = "; ".join(reasons)
+        if reason:
+            self._log.tell("preflight_refused", level=logging.WARNING, reason=reason)
+        return reason
+
+    def _wait_for_siblings(self, older_than: float = math.inf) -> bool:
+        """Wait while another partition of the same table is under way in this run; whether any was.
 
         The wait cannot block for good: its sibling's later steps have a higher priority, so they
         run before any further table begins.
         """
         policy = self._policy
         limit = policy.max_wait_s + policy.restore_timeout_s + policy.verify_timeout_s
+        waited = False
         for pause in wait_ladder((0.5, 1.0, 2.0), limit):
             if not any(
                 ticket.target.table == self._target.table
+                and ticket.id < older_than
                 and ticket.owner.run_id == self._hands.owner.run_id
                 and ticket.state is not ResetState.FAILED
                 for ticket in self._hands.store.open_tickets(self._log.journey.cluster_id)
             ):
-                return
+                return waited
+            waited = True
             self._hands.guard.pause(pause)
+        raise UnsafeError("another partition of it is still under way", target=self._target)
+
+    def _let_older_siblings_pass(self) -> None:
+        """Wait again for partitions whose ticket was written at the same moment, and before ours.
+
+        Steps in processes of their own may all find the table free and all write their ticket;
+        of those the oldest goes first, and nobody waits for a younger one.
+        """
+        ticket = self._log.journey.ticket
+        if ticket is not None and self._wait_for_siblings(ticket.id):
+            reasons = self._why_not_now()
+            if reasons:
+                self._log.leave_restored(f"not attempted: {reasons}")
 
     def _remember_as_it_is_now(self) -> None:
         now = self._hands.observe(self._target)

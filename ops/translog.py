@@ -278,8 +278,9 @@ def _tickets_to_honour(
     for ticket in with_hands.store.open_tickets(cluster_id):
         if wanted is not None and ticket.id not in wanted:
             continue
-        # A ticket that waits for a human has no owner at work, however alive its process is.
-        abandoned = ticket.state is ResetState.FAILED
+        # A ticket that waits for a human has no owner at work, however alive its process is. FAILED
+        # alone does not say so: a run that closes its ticket passes through it.
+        abandoned = ticket.state is ResetState.FAILED and ticket.next_try_at is not None
         if abandoned or seen_dead(ticket.owner, ticket.heartbeat_at):
             chosen.append(ticket)
         elif wanted is not None:
@@ -341,7 +342,7 @@ def _publish(context: dg.OpExecutionContext, report: RunReport, state: StateStor
         emit(context, Event("note", None, {"reason": reason}, level=logging.WARNING))
         context.log_event(dg.AssetMaterialization(RESETS, metadata=metadata))
         return
-    shown = {**metadata, **history.metadata()}
+    shown = {**history.metadata(), **metadata}
     context.log_event(dg.AssetMaterialization(RESETS, metadata=shown))
     # Not in log_event's annotation, but taken by it, so that the alert is as fresh as the run.
     verdict = dg.AssetCheckEvaluation(RESETS, REPLICAS_ARE_BACK, **history.check())

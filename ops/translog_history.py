@@ -64,6 +64,7 @@ class ResetHistory:
         at_zero = [row.seconds_at_zero for row in attempted if row.seconds_at_zero > 0]
         completed = sum(row.outcome == ResetOutcome.COMPLETED for row in attempted)
         return {
+            "picture": self._picture(attempted),
             "resets_30_days": len(attempted),
             "completed_30_days": completed,
             "failed_30_days": len(attempted) - completed,
@@ -73,7 +74,6 @@ class ResetHistory:
             "longest_seconds_at_zero": round(float(max(at_zero, default=0.0)), 3),
             "newest_resets": _table(self.outcomes[:MOST_ROWS], _of_outcome, _OUTCOME_COLUMNS),
             "tickets": _table(self.tickets[:MOST_ROWS], self._of_ticket, _TICKET_COLUMNS),
-            "picture": self._picture(attempted),
         }
 
     def check(self) -> dict[str, Any]:

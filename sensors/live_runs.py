@@ -29,18 +29,20 @@ def live_run(
     """Return a run of this job that is at work, or None.
 
     An unfinished status is no proof: a run whose code server was killed stays STARTED for ever
-    (dagster.md, trap 3). An older run is believed while the owner of a ticket of its own lives.
+    (dagster.md, trap 3). Its tickets tell: it is at work while the owner of one lives, and gone,
+    however young, when the owners of all are dead; a table at 0 replicas must not wait for it.
     """
     seen_dead = death_seen_from(instance)
-    at_work = {
-        ticket.owner.run_id
-        for ticket in tickets
-        if not seen_dead(ticket.owner, ticket.heartbeat_at)
-    }
+    at_work, gone = set(), set()
+    for ticket in tickets:
+        dead = seen_dead(ticket.owner, ticket.heartbeat_at)
+        (gone if dead else at_work).add(ticket.owner.run_id)
     for record in instance.get_run_records(
         dg.RunsFilter(job_name=job_name, statuses=_UNFINISHED), limit=50
     ):
         run = record.dagster_run
+        if run.run_id in gone - at_work:
+            continue
         queued = run.status is dg.DagsterRunStatus.QUEUED
         if queued or now - record.create_timestamp < BELIEVED_FOR or run.run_id in at_work:
             return run

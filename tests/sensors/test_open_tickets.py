@@ -122,6 +122,13 @@ def test_a_restore_run_that_only_looks_alive_does_not_block_for_ever(
     assert len(tick(translog_open_tickets).run_requests) == 1
 
 
+def test_a_restore_run_that_died_with_its_ticket_is_not_waited_for(tick, open_ticket, dead, run_of):
+    """However young: meanwhile its table has no replicas."""
+    open_ticket(dead(run_of("translog_restore", dg.DagsterRunStatus.STARTED)))
+
+    assert len(tick(translog_open_tickets).run_requests) == 1
+
+
 def test_an_old_restore_run_with_a_living_owner_blocks(
     tick, open_ticket, dead, alive, run_of, monkeypatch
 ):
