@@ -88,7 +88,14 @@ def translog_backlog(
     with step_errors(), cratedb.client() as crate:
         policy, store = config.policy(), state.store
         connected = connecting(crate.connect)
-        look = judge(connected, retrying(crate.observe_tables), store, policy, utc_now())
+        look = judge(
+            connected.cluster_id,
+            connected.cluster_name,
+            retrying(crate.observe_tables),
+            store,
+            policy,
+            utc_now(),
+        )
         store.add_samples(look.cluster_id, look.at, worth_a_sample(look))
         store.prune_samples(look.at - SAMPLES_KEPT)
         growth = growth_of(store.samples(look.cluster_id, look.at - TREND_WINDOW))

@@ -12,16 +12,14 @@ from ops.translog import (
     conclude,
     detect,
     drain,
-    find_tickets,
     preflight,
     record_resets,
-    record_restores,
     remember,
     restore,
-    take_over,
     verify,
 )
 from ops.translog_config import TranslogReportConfig, TranslogResetConfig, TranslogRestoreConfig
+from ops.translog_restore import find_tickets, record_restores, take_over
 
 _TRANSLOG = {"caretaker/wing": "translog", "dagster/retry_strategy": "ALL_STEPS"}
 _LOGGERS: dict[str, Any] = {"console": {"config": {}}}

@@ -17,7 +17,6 @@ from caretaker.translog.detect import (
 from caretaker.translog.model import ResetTicket, TableObservation, Target, target_key
 from caretaker.translog.plan import worst_replica_bytes
 from caretaker.translog.policy import ResetPolicy
-from resources.cratedb_client import Connected
 from resources.state_store.store import StateStore
 
 
@@ -63,7 +62,8 @@ class Look:
 
 
 def judge(
-    connected: Connected,
+    cluster_id: str,
+    cluster_name: str,
     tables: Sequence[TableObservation],
     store: StateStore,
     policy: ResetPolicy,
@@ -71,11 +71,11 @@ def judge(
 ) -> Look:
     """Return what a reset with this policy would find and choose, as `translog_reset` would."""
     findings = find_oversized(tables)
-    open_tickets = store.open_tickets(connected.cluster_id)
-    attempts = store.last_attempts(connected.cluster_id)
+    open_tickets = store.open_tickets(cluster_id)
+    attempts = store.last_attempts(cluster_id)
     return Look(
-        cluster_id=connected.cluster_id,
-        cluster_name=connected.cluster_name,
+        cluster_id=cluster_id,
+        cluster_name=cluster_name,
         at=at,
         sizes=sorted(map(_size, tables), key=lambda size: -size.percentage),
         findings=findings,

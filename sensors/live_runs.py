@@ -33,7 +33,8 @@ def live_run(
     however young, when the owners of all are dead; a table at 0 replicas must not wait for it.
     """
     seen_dead = death_seen_from(instance)
-    at_work, gone = set(), set()
+    at_work: set[str] = set()
+    gone: set[str] = set()
     for ticket in tickets:
         dead = seen_dead(ticket.owner, ticket.heartbeat_at)
         (gone if dead else at_work).add(ticket.owner.run_id)

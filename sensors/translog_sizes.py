@@ -56,7 +56,15 @@ def translog_sizes(
         if reason := _why_not_look(context.instance, store, now):
             return dg.SensorResult(skip_reason=reason)
         with CrateDBClient(_impatient(cratedb)) as crate:
-            look = judge(crate.connect(), crate.observe_tables(), store, policy, now)
+            connected = crate.connect()
+            look = judge(
+                connected.cluster_id,
+                connected.cluster_name,
+                crate.observe_tables(),
+                store,
+                policy,
+                now,
+            )
             reason = _why_not_reset(context.instance, store, crate, look, policy)
     except CaretakerError as error:
         return dg.SensorResult(skip_reason=f"{error}{f' ({error.hint})' if error.hint else ''}")
