@@ -14,7 +14,13 @@ from ops.logs import FORMAT_VARIABLE
 
 def load_env_file() -> None:
     """Read `.env` of the working directory; what the environment already has wins."""
-    load_dotenv(Path.cwd() / ".env", override=False)
+    path = Path.cwd() / ".env"
+    try:
+        load_dotenv(path, override=False)
+    except (OSError, ValueError) as error:
+        # Not UTF-8 is a ValueError; neither of them quotes what may be a password.
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8, or a NUL in it"
+        raise InvalidSettingError(".env", f"{path} ({reason})", "lines of NAME=value") from None
 
 
 def require_dagster_home() -> Path:

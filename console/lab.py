@@ -71,7 +71,7 @@ def lab() -> None:
 @click.option(
     "--control-port", default=4299, show_default=True, type=_PORT, help="Of faults and levers."
 )
-@click.option("--nodes", default=3, show_default=True, type=click.IntRange(1, 9))
+@click.option("--nodes", default=3, show_default=True, type=click.IntRange(1, 9), help="How many.")
 @click.option("--empty", is_flag=True, help="Without the believable tables.")
 @click.option("--print-env", is_flag=True, help="Print the exports for a shell.")
 @output_option

@@ -16,7 +16,8 @@ from dagster._core.instance.ref import InstanceRef
 
 from caretaker.errors import CaretakerError, InvalidSettingError, RefusedError, UnsafeError
 from console.environment import require_dagster_home
-from ops.errors import DECLINED
+from ops.errors import DECLINED, failure_text
+from ops.logs import STARTED_BY
 
 
 def translog_reset() -> dg.JobDefinition:
@@ -63,6 +64,9 @@ class Stops:
         return self._count
 
 
+#: Steps from which on something may be changed.
+_CHANGING = ("drain", "take_over")
+
 #: Tells this call's run from any other, when the call ends without its result.
 _INVOCATION = "caretaker/invocation"
 
@@ -75,6 +79,7 @@ class RunEnd:
         outputs: By name of the step, for those that were asked for and got that far.
         failure: The sentence of the step that failed the run; '' where it succeeded.
         declined: It was a safety check that refused.
+        began: A step that changes tables was started.
         stops: Ctrl-C and SIGTERM that came while it ran.
     """
 
@@ -84,6 +89,7 @@ class RunEnd:
     outputs: Mapping[str, Any] = field(default_factory=dict)
     stops: int = 0
     declined: bool = False
+    began: bool = False
 
     def error(self) -> CaretakerError:
         """Return what a verb raises that has no result to show."""
@@ -104,17 +110,26 @@ def run_job(name: str, options: Mapping[str, Any], *, outputs: tuple[str, ...] =
                 dg.reconstructable(_JOBS[name]),
                 instance=instance,
                 run_config=dict(options),
-                tags={"caretaker/started_by": "command line", _INVOCATION: invocation},
+                tags={STARTED_BY: "command line", _INVOCATION: invocation},
                 raise_on_error=False,
             ) as result:
                 found = {step: _output(result, step, instance) for step in outputs}
                 failure, declined = ("", False) if result.success else _failure(result)
-                return RunEnd(result.run_id, result.success, failure, found, stops.count, declined)
+                began = _began(instance, result.run_id)
+                return RunEnd(
+                    result.run_id, result.success, failure, found, stops.count, declined, began
+                )
         except dg.DagsterInvalidConfigError as error:
             raise RefusedError("; ".join(e.message for e in error.errors)) from None
         except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt):
             run_id = _run_of(instance, invocation)
-            return RunEnd(run_id, success=False, failure="stopped", stops=max(1, stops.count))
+            return RunEnd(
+                run_id,
+                success=False,
+                failure="stopped",
+                stops=max(1, stops.count),
+                began=_began(instance, run_id),
+            )
 
 
 @contextlib.contextmanager
@@ -136,6 +151,12 @@ def _run_of(instance: dg.DagsterInstance, invocation: str) -> str:
     """Return the run that an interrupted call had made, '' where it had made none."""
     records = instance.get_run_records(dg.RunsFilter(tags={_INVOCATION: invocation}), limit=1)
     return records[0].dagster_run.run_id if records else ""
+
+
+def _began(instance: dg.DagsterInstance, run_id: str) -> bool:
+    """Whether a table was on its way: from `drain` or `take_over` on, something may be changed."""
+    started = instance.get_run_step_stats(run_id) if run_id else []
+    return any(stats.step_key.startswith(_CHANGING) for stats in started)
 
 
 def _output(result: Any, step: str, instance: dg.DagsterInstance) -> Any:
@@ -166,15 +187,11 @@ def _failure(result: Any) -> tuple[str, bool]:
         if not event.is_step_failure:
             continue
         data = event.step_failure_data
-        if data.user_failure_data is not None and data.user_failure_data.description:
-            known = {key: value.value for key, value in data.user_failure_data.metadata.items()}
-            said = str(data.user_failure_data.description)
-            hint = str(known.get("hint") or "")
-            return said if hint in said else f"{said}. {hint}", known.get(DECLINED) is True
-        error = data.error
-        while error is not None and error.cause is not None:
-            error = error.cause
-        return str(error.message if error is not None else event.message).strip(), False
+        known = data.user_failure_data.metadata if data.user_failure_data is not None else {}
+        declined = DECLINED in known and known[DECLINED].value is True
+        hint = str(known["hint"].value) if "hint" in known else ""
+        said = failure_text(event)
+        return said if hint in said else f"{said}; {hint}", declined
     for event in result.all_events:
         if event.is_run_failure:
             return str(event.message), False
@@ -218,4 +235,4 @@ def deaf_to_stops() -> Iterator[None]:
 def sentence(error: CaretakerError) -> str:
     """Return an error as one line, with what to do about it."""
     said = str(error)
-    return f"{said}. {error.hint}" if error.hint and error.hint not in said else said
+    return f"{said}; {error.hint}" if error.hint and error.hint not in said else said

@@ -15,7 +15,7 @@ from console.output import echo, iso, print_json, print_table, results_document
 from console.runs import run_job
 from console.stores import open_store
 from ops.restoring import remedy_for
-from ops.translog import RunReport
+from ops.translog_run import RunReport
 from resources.state_store import StateStore, TicketRow
 
 _EXAMPLES = """\b
@@ -44,7 +44,9 @@ def tickets(context: click.Context, *, output: str) -> None:
 
 @tickets.command("list", epilog=_EXAMPLES)
 @click.option("--all", "every", is_flag=True, help="Closed ones too, newest first.")
-@click.option("--limit", default=100, show_default=True, type=click.IntRange(1))
+@click.option(
+    "--limit", default=100, show_default=True, type=click.IntRange(1), help="At most so many."
+)
 @output_option
 def list_tickets(*, every: bool, limit: int, output: str) -> None:
     """List tickets."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from caretaker.errors import CaretakerError
 from caretaker.translog.model import MIB, PartitionRef, ResetState, TableRef, partition_text
 from caretaker.translog.outcome import ResetOutcome, ResetResult, exit_code, summarise
 from console.environment import require_dagster_home, use_log_format
@@ -18,10 +19,10 @@ from console.output import echo, print_json, print_table, results_document
 from console.runs import RunEnd, deaf_to_stops, run_job
 from console.stores import open_store
 from ops.logbook import result_of
-from ops.logs import on_one_line
+from ops.logs import on_one_line, say
 from ops.restoring import remedy_for
-from ops.translog import RunReport
 from ops.translog_config import TranslogReportConfig, TranslogResetConfig, TranslogRestoreConfig
+from ops.translog_run import RunReport
 
 _EXAMPLES = """\b
 Examples:
@@ -177,9 +178,7 @@ def _reset(config_file: Path | None, flags: dict[str, Any], output: str, *, dry_
             results: Sequence[ResetResult] = report.results
             code = report.exit_code
         else:
-            results, code = _what_the_store_knows(end)
-            if code == 1:
-                raise end.error()
+            results, code = _what_is_known(end)
         if output == "json":
             print_json(results_document(results, code))
         elif options["dry_run"]:
@@ -209,9 +208,7 @@ def _resume(config_file: Path | None, output: str, *, dry_run: bool) -> int:
         if isinstance(report, RunReport):
             results, code = report.results, report.exit_code
         else:
-            results, code = _what_the_store_knows(end)
-            if code == 1:
-                raise end.error()
+            results, code = _what_is_known(end)
         if output == "json":
             print_json(results_document(results, code))
         elif results:
@@ -234,6 +231,24 @@ def _of_ticket(ticket: Any) -> ResetResult:
         reason=ticket.reason,
         statements=(remedy_for(ticket).rendered,),
     )
+
+
+def _what_is_known(end: RunEnd) -> tuple[list[ResetResult], int]:
+    """Return outcomes and exit code of a run that did not reach its end.
+
+    Raises the run's own error where nothing was begun. Where something was and the store cannot
+    say how it ended, the exit code is the loudest: nobody can say that the replicas are back.
+    """
+    try:
+        results, code = _what_the_store_knows(end)
+    except CaretakerError as error:
+        if not end.began:
+            raise end.error() from error
+        say(f"the run ended early ({end.failure}), and what it did cannot be read: {error}")
+        return [], 4
+    if code == 1:
+        raise end.error()
+    return results, code
 
 
 def _what_the_store_knows(end: RunEnd) -> tuple[list[ResetResult], int]:

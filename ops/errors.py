@@ -38,3 +38,17 @@ def step_errors() -> Iterator[None]:
         # To a RetryPolicy an interruption is one more reason to start the step again
         # (dagster.md, trap 1): whoever presses Ctrl-C or Terminate means it.
         raise dg.Failure("the run was stopped", allow_retries=False) from stop
+
+
+def failure_text(event: dg.DagsterEvent) -> str:
+    """Return why a step failed, in the words of the error at the bottom of it all."""
+    data = event.step_failure_data
+    if data.user_failure_data is not None and data.user_failure_data.description:
+        return str(data.user_failure_data.description)
+    error = data.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    if error is None:
+        return str(event.message)
+    # Dagster puts the class before the message, with its module.
+    return error.message.strip().removeprefix(f"{CaretakerError.__module__}.{error.cls_name}: ")

@@ -12,11 +12,15 @@ import dagster as dg
 import structlog
 
 from caretaker.errors import InvalidSettingError
+from ops.errors import failure_text
 from ops.events import EVENT_ATTRIBUTE
 
 #: console (the default) or json; the environment, because each step's process reads it too.
 FORMAT_VARIABLE = "CARETAKER_LOG_FORMAT"
 FORMATS = ("console", "json")
+
+#: Tag of a run that the command line started, and reports on itself.
+STARTED_BY = "caretaker/started_by"
 
 _as_json = structlog.processors.JSONRenderer(ensure_ascii=False)
 _format_exception = structlog.processors.format_exc_info
@@ -30,12 +34,25 @@ class EventHandler(logging.Handler):
         self._json = log_format == "json"
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write our own events, and no others."""
+        """Write our own events, and a step's failure where nobody else says it."""
         fields = getattr(record, EVENT_ATTRIBUTE, None)
+        text = _message(record)
         if fields is None:
-            return
-        line = _json_line(record, fields) if self._json else _console_line(record)
-        _write(line)
+            fields = _failure(record)
+            if fields is None:
+                return
+            text = f"{fields['step']} failed: {fields['error']}"
+        _write(_json_line(record, fields) if self._json else _console_line(record, text))
+
+
+def _failure(record: logging.LogRecord) -> dict[str, Any] | None:
+    """Return a step's failure as an event; the command line says those of its own runs itself."""
+    known = getattr(record, "dagster_meta", {})
+    event = known.get("dagster_event")
+    if event is None or not event.is_step_failure or STARTED_BY in known["job_tags"]:
+        return None
+    step, error = event.step_key, failure_text(event)
+    return {"event": "step_failure", "step": step, "error": error, "run_id": known["run_id"]}
 
 
 @dg.logger(dg.Field(dict, is_required=False), "The run's events, one line each, on stderr.")
@@ -78,9 +95,9 @@ def _json_line(record: logging.LogRecord, fields: dict[str, Any]) -> str:
     return str(_as_json(None, "", event))
 
 
-def _console_line(record: logging.LogRecord) -> str:
+def _console_line(record: logging.LogRecord, text: str) -> str:
     moment = datetime.fromtimestamp(record.created, UTC).astimezone()
-    return f"{moment:%Y-%m-%d %H:%M:%S} [{record.levelname}] {on_one_line(_message(record))}"
+    return f"{moment:%Y-%m-%d %H:%M:%S} [{record.levelname}] {on_one_line(text)}"
 
 
 def on_one_line(text: str) -> str:

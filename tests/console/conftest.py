@@ -158,6 +158,7 @@ def forget_definitions() -> None:
     for name in [n for n in sys.modules if n == "definitions" or n.startswith("definitions.")]:
         del sys.modules[name]
     ReconstructableJob.get_definition.cache_clear()
+    ReconstructableJob.get_repository_definition.cache_clear()
 
 
 @pytest.fixture(scope="session")
@@ -224,11 +225,9 @@ def changes_of(lab: LabCrateDB) -> list[str]:
     return [entry.stmt for entry in lab.journal if CHANGING.match(entry.stmt)]
 
 
-def on_first(lab: LabCrateDB, statement: str, act: Callable[[], object], **rule: Any) -> Fault:
+def on_first(lab: LabCrateDB, statement: str, act: Callable[[], None], **rule: Any) -> Fault:
     """Act when a statement that matches arrives for the first time, before it is answered."""
-    return lab.faults.add(
-        Fault(match=statement, times=1, before=lambda _: act(), **rule)
-    )
+    return lab.faults.add(Fault(match=statement, times=1, before=lambda _: act(), **rule))
 
 
 @pytest.fixture

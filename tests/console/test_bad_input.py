@@ -8,13 +8,11 @@ import socket
 import threading
 
 import pytest
-from tests.console.conftest import changes_of
 
 from lab.cratedb import LabCrateDB
 from lab.faults import Fault
-from tests.cratedb.conftest import Authority, authority, make_authority
-
-__all__ = ["authority"]
+from tests.console.conftest import changes_of
+from tests.cratedb.conftest import make_authority
 
 SECRET = "s3cr3t-never-shown"
 VARIABLE = "CRATE_CONNECTION_STRING"
@@ -93,7 +91,7 @@ def test_a_usage_error_is_logged_as_json_where_that_was_asked_for(caretaker):
         ("percentage: [", ["while parsing"]),
         ("- percentage: 300\n", ["a list", "percentage: 300"]),
         ("just words\n", ["a str"]),
-        ("42\n", ["an int" if False else "a int"]),
+        ("42\n", ["a int"]),
         ("percent: 300\n", ["percent", "300", "percentage"]),
         ("percentage: many\n", ["percentage", "'many'", "integer"]),
         ("percentage: true\n", ["percentage", "True", "integer"]),
@@ -141,7 +139,7 @@ def test_a_flag_that_cannot_work_is_not_blamed_on_the_file(caretaker):
 @pytest.mark.parametrize(
     ("value", "shown"),
     [
-        (None, "None"),
+        (None, "found ''"),
         ("", ""),
         ("   ", ""),
         (",", ","),
@@ -202,7 +200,7 @@ def test_a_wrong_password_is_named_and_not_shown(caretaker, lab):
     caretaker.environment |= {"CRATE_USERNAME": "ops", "CRATE_PASSWORD": SECRET}
 
     for face in ("--autoexec", "--execute"):
-        said = caretaker("translogs", face).refused("ops", "CRATE_PASSWORD")
+        said = caretaker("translogs", face).refused("CRATE_USERNAME", "CRATE_PASSWORD")
         assert SECRET not in said
 
 
@@ -224,6 +222,7 @@ def test_plain_to_a_tls_port_says_which_scheme(caretaker, tmp_path):
     make_authority(tmp_path, "127.0.0.1")
     pem = str(tmp_path / "server.pem")
     with LabCrateDB(nodes=1, tls=(pem, pem)) as secure:
+        secure.table("doc.calm", replicas="0")
         caretaker.environment[VARIABLE] = secure.url.replace("https:", "http:")
         caretaker("translogs", "--autoexec").refused("https://", VARIABLE)
 
@@ -231,7 +230,7 @@ def test_plain_to_a_tls_port_says_which_scheme(caretaker, tmp_path):
         caretaker("translogs", "--autoexec").refused("not trusted", "CRATE_CA_CERT")
 
         caretaker.environment["CRATE_CA_CERT"] = str(tmp_path / "ca.pem")
-        assert caretaker("translogs", "--autoexec").code in {0, 1}
+        assert caretaker("translogs", "--autoexec").code == 0
 
         caretaker.environment["CRATE_SSL_VERIFY"] = "perhaps"
         caretaker("translogs", "--autoexec").refused("CRATE_SSL_VERIFY", "perhaps", "true or false")
@@ -365,7 +364,7 @@ def test_an_error_that_nobody_foresaw_is_one_sentence_too(caretaker, monkeypatch
 # --- the .env file ----------------------------------------------------------------------------
 
 
-def test_an_env_file_in_the_working_directory_is_read(caretaker, lab):
+def test_an_env_file_in_the_working_directory_is_read(caretaker):
     connection = caretaker.environment.pop(VARIABLE)
     (caretaker.folder / ".env").write_text(f"{VARIABLE}={connection}\n")
 
@@ -382,8 +381,3 @@ def test_an_env_file_that_cannot_be_read_is_one_sentence(caretaker):
     (caretaker.folder / ".env").write_bytes(b"A=\xff\xfe\n")
 
     caretaker("translogs").refused(".env")
-
-
-def test_the_authority_of_the_crate_tests_is_what_it_says(authority: Authority):
-    """The certificate that the TLS cases rely on exists."""
-    assert authority.ca_cert

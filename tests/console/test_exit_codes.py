@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from tests.console.conftest import changes_of, on_first, wait_for_line
 
+from caretaker.errors import TransientError
 from lab.cratedb import LabCrateDB
 from lab.faults import Fault
+from tests.console.conftest import changes_of, on_first, wait_for_line
 
 SICK = 1840
 
@@ -88,7 +89,7 @@ def test_2_when_a_lone_table_times_out(caretaker, lab):
         assert word in found["reason"]
 
 
-def test_2_when_every_table_is_refused(caretaker, lab, changes):
+def test_2_when_every_table_is_refused(caretaker, lab):
     """No DDL on the tables: nothing was changed, and nothing was reset."""
     lab.table("doc.a", sick_mb=SICK)
     lab.table("doc.b", sick_mb=SICK)
@@ -136,7 +137,8 @@ def test_3_when_preflight_refuses_a_later_table(caretaker, lab):
 def test_4_when_a_restore_is_forbidden(caretaker, lab):
     """The privilege is revoked while the table is at 0: loud, with the statement to paste."""
     table = lab.table("doc.metrics", replicas="0-1", sick_mb=SICK)
-    lab.create_user("ops", "word", "DQL ON SCHEMA sys", "AL", "DDL ON SCHEMA doc", "DQL ON SCHEMA doc", "DML ON SCHEMA doc")  # fmt: skip
+    rights = [f"{right} ON SCHEMA doc" for right in ("DQL", "DML", "DDL")]
+    lab.create_user("ops", "word", "DQL ON SCHEMA sys", "AL", *rights)
     caretaker.environment |= {"CRATE_USERNAME": "ops", "CRATE_PASSWORD": "word"}
     on_first(lab, "^OPTIMIZE", lambda: lab.revoke("ops", "DDL ON SCHEMA doc"))
 
@@ -166,12 +168,12 @@ def test_4_wins_over_what_was_done_and_stops_what_comes_after(caretaker, lab):
     lab.table("doc.b", replicas="0-1", sick_mb=2 * SICK)
     third = lab.table("doc.c", replicas="0-1", sick_mb=SICK)
     lab.faults.add(
-        Fault(match='^ALTER TABLE "doc"."b"', after_matches=1, action="error", status=404, code=4041)
+        Fault(
+            match='^ALTER TABLE "doc"."b"', after_matches=1, action="error", status=404, code=4041
+        )
     )
 
-    run = caretaker(
-        "translogs", "--autoexec", "--config", caretaker.config(), "--output", "json"
-    )
+    run = caretaker("translogs", "--autoexec", "--config", caretaker.config(), "--output", "json")
 
     assert run.code == run.json["exit_code"] == 4
     summary = run.json["summary"]
@@ -216,6 +218,29 @@ def test_a_full_disk_for_the_result_does_not_change_the_exit_code(caretaker, lab
     assert "could not be written" in ended.err
     assert "Traceback" not in ended.err
     assert table.number_of_replicas == "0-1"
+
+
+def test_a_store_that_fails_at_the_end_is_not_taken_for_nothing_touched(
+    caretaker, lab, monkeypatch
+):
+    """The table is done, the run is not: 3. And where nobody can tell any more: 4."""
+
+    def away(*_, **__):
+        raise TransientError("the store is away")
+
+    table = lab.table("doc.metrics", replicas="0-1", sick_mb=SICK)
+    monkeypatch.setattr("resources.state_store.StateStore.release_lock", away)
+
+    run = caretaker("translogs", "--autoexec", "--output", "json")
+    assert run.code == run.json["exit_code"] == 3
+    assert run.json["tables"][0]["outcome"] == "COMPLETED"
+
+    table.make_sick(SICK)
+    config = caretaker.config(retry_after_s=0)
+    monkeypatch.setattr("console.translog.open_store", away)
+    ended = caretaker("translogs", "--autoexec", "--config", config)
+    assert ended.code == 4
+    assert "cannot be read: the store is away" in ended.err
 
 
 def test_two_labs_do_not_share_a_lock():

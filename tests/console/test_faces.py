@@ -121,9 +121,7 @@ def test_execute_prints_and_runs_nothing(caretaker, lab, changes):
 
 
 @pytest.mark.parametrize(("percentage", "taken"), [("150", True), ("328", False), ("326", True)])
-def test_percentage_decides_from_where_on_tables_are_acted_on(
-    caretaker, lab, percentage, taken
-):
+def test_percentage_decides_from_where_on_tables_are_acted_on(caretaker, lab, percentage, taken):
     lab.table("doc.metrics", sick_mb=SICK)
 
     for face in ("--dry-run", "--execute"):
@@ -204,7 +202,12 @@ def test_flush_first_takes_no_replica_away_where_a_flush_cures(caretaker, lab, c
     printed = caretaker("translogs", "--execute", "--remedy", "flush_first").statements
     ended = caretaker("translogs", "--autoexec", "--remedy", "flush_first")
 
-    assert [statement.split()[0] for statement in plan] == ["OPTIMIZE", "ALTER", "OPTIMIZE", "ALTER"]
+    assert [statement.split()[0] for statement in plan] == [
+        "OPTIMIZE",
+        "ALTER",
+        "OPTIMIZE",
+        "ALTER",
+    ]
     assert printed == plan
     assert ended.code == 0
     assert [stmt.split()[0] for stmt in changes()] == ["OPTIMIZE"]

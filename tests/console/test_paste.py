@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from cratedb_sqlparse import sqlparse
 
@@ -24,7 +26,7 @@ NAMES = [
 ]
 
 #: Partition columns with their types, and values of them.
-PARTITIONS = {
+PARTITIONS: dict[str, Any] = {
     "timestamp": ([("day", "timestamp")], [{"day": DAY}, {"day": DAY + 86_400_000}]),
     "text": ([("region", "text")], [{"region": "eu"}, {"region": "it's; -- 'x'"}, {"region": ""}]),
     "null": ([("region", "text")], [{"region": None}, {"region": "null"}]),
@@ -40,7 +42,8 @@ PARTITIONS = {
     "subscript": ([("o['a']", "text")], [{"o['a']": "x"}, {"o['a']": 'y"z'}]),
     "blank": ([("my col", "text")], [{"my col": "a b"}]),
     "reserved": ([("order", "text")], [{"order": "select"}]),
-    "unicode": ([("straße", "text")], [{"straße": "größe 数"}]),
+    # No "ß": cratedb-sqlparse, and the lab with it, fails on what is two letters in upper case.
+    "unicode": ([("città", "text")], [{"città": "perù 数"}]),
     "newline": ([("region", "text")], [{"region": "a\nb"}]),
 }
 
@@ -90,7 +93,9 @@ def test_partitions_of_every_type(caretaker, lab, kind):
     statements = [s for one in document["tables"] for s in one["statements"]]
     parsed(statements)
     assert len(statements) == 3 * len(partitions)
-    assert sorted(str(one["partition"]) for one in document["tables"]) == sorted(map(str, partitions))
+    assert sorted(str(one["partition"]) for one in document["tables"]) == sorted(
+        map(str, partitions)
+    )
     for statement in statements:
         answer = lab.sql(statement)
         assert "error" not in answer, (statement, answer)

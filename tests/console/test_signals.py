@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
-from tests.console.conftest import changes_of, wait_for_line
 
 from lab.faults import Fault
+from tests.console.conftest import changes_of, wait_for_line
 
 SICK = 1840
 REMEDY = """ALTER TABLE "doc"."metrics" SET ("number_of_replicas" = '0-1')"""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """How to start a run that waits, and the table it waits for."""
+
+    start: Any
+    table: Any
+
+    def __call__(self, *flags, **options):
+        return self.start(*flags, **options)
 
 
 @pytest.fixture
@@ -25,12 +38,11 @@ def waiting(caretaker, lab):
         assert lab.at_zero() == ["doc.metrics"]
         return process
 
-    start.table = table
-    return start
+    return Waiting(start, table)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_once_stops_cleanly_and_puts_back(caretaker, lab, waiting, number):
+def test_once_stops_cleanly_and_puts_back(caretaker, waiting, number):
     """Exit code 3: something was begun and left undone, and every replica is back."""
     process = waiting("--output", "json")
 
@@ -117,7 +129,7 @@ def test_before_anything_was_touched_it_ends_with_1(caretaker, lab):
     assert not changes_of(lab)
 
 
-def test_a_reader_that_goes_away_changes_nothing(caretaker, lab, waiting):
+def test_a_reader_that_goes_away_changes_nothing(waiting):
     """`caretaker translogs --autoexec 2>&1 | head -1`."""
     process = waiting()
     process.stdout.close()

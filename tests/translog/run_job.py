@@ -10,6 +10,7 @@ import sys
 
 import dagster as dg
 
+
 def translog_reset() -> dg.JobDefinition:
     from definitions import defs  # noqa: PLC0415
 
@@ -30,11 +31,14 @@ JOBS = {
 
 def main(name: str, options: str) -> None:
     job, last = JOBS[name]
-    printed = {"interrupted": True}
+    printed: dict[str, object] = {"interrupted": True}
     with dg.DagsterInstance.get() as instance:
         try:
             with dg.execute_job(
-                dg.reconstructable(job), instance=instance, run_config=json.loads(options), raise_on_error=False
+                dg.reconstructable(job),
+                instance=instance,
+                run_config=json.loads(options),
+                raise_on_error=False,
             ) as result:
                 printed = _told(result, last)
         except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt):

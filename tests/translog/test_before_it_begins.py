@@ -1,4 +1,4 @@
-"""Before the first ALTER: what refuses a run, what is durable by then, and what a rehearsal does."""
+"""Before the first ALTER: what refuses a run, what is durable then, what a rehearsal does."""
 
 from __future__ import annotations
 
@@ -126,9 +126,7 @@ def test_the_ticket_is_on_disk_before_the_first_alter(world, text):
 
     run = world.reset()
 
-    assert seen == [
-        [("doc", "metrics", text, 1, "SETTING_REPLICAS_ZERO", None, run.run_id)]
-    ]
+    assert seen == [[("doc", "metrics", text, 1, "SETTING_REPLICAS_ZERO", None, run.run_id)]]
 
 
 def test_the_statement_is_on_record_before_it_is_sent(world):
@@ -211,7 +209,7 @@ def test_a_rehearsal_says_what_would_be_sent_and_writes_nothing(world):
     ]
     assert world.changes == []
     for kept in ("tickets", "outcomes", "locks", "statements", "samples"):
-        assert world.look_into_store(f"SELECT * FROM caretaker_{kept}") == []
+        assert world.look_into_store(f"SELECT * FROM caretaker_{kept}") == []  # noqa: S608
 
 
 def test_what_is_run_is_what_was_rehearsed(world):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from caretaker.translog.detect import (
     Cause,
+    Finding,
     History,
     examine,
     find_oversized,
@@ -61,13 +62,20 @@ def reason_to_skip(observed, *, history=None, held=(), **policy):
     return reason
 
 
+def found(observed) -> Finding:
+    """What is wrong with a table that must not pass for healthy."""
+    finding = examine(observed)
+    assert finding is not None
+    return finding
+
+
 # ---------------------------------------------------------------------------- thresholds
 
 
 def test_a_replica_at_its_threshold_is_no_problem_and_one_byte_more_is():
     assert threshold_bytes(sick("doc.m", 0)) == THRESHOLD == int(512 * MIB * 1.1)
     assert examine(sick("doc.m", THRESHOLD)) is None
-    assert examine(sick("doc.m", THRESHOLD + 1)).worst_bytes == THRESHOLD + 1
+    assert found(sick("doc.m", THRESHOLD + 1)).worst_bytes == THRESHOLD + 1
 
 
 def test_a_table_is_acted_on_from_exactly_200_percent():
@@ -127,7 +135,7 @@ def test_the_worst_replica_speaks_for_its_table():
         primary(2),
         replica(2),
     )
-    finding = examine(observed)
+    finding = found(observed)
     assert (finding.worst.shard_id, finding.worst_bytes, finding.oversized) == (1, TWICE, 2)
     assert finding.percentage == 200.0
 
@@ -139,7 +147,8 @@ def test_worst_comes_first_measured_by_its_own_threshold(drawn):
         for number, (size, threshold) in enumerate(drawn)
     ]
     findings = find_oversized(tables)
-    assert [f.percentage for f in findings] == sorted((f.percentage for f in findings), reverse=True)
+    percentages = [finding.percentage for finding in findings]
+    assert percentages == sorted(percentages, reverse=True)
     assert {f.target for f in findings} == {t.target for t in tables if examine(t)}
 
 
@@ -205,7 +214,7 @@ def test_equally_sick_tables_come_in_the_order_of_their_names():
     ],
 )
 def test_the_cause_is_told_with_the_gentlest_remedy_for_it(copies, cause, remedy):
-    finding = examine(table(*copies))
+    finding = found(table(*copies))
     assert (finding.cause, finding.recommended) == (cause, remedy)
 
 
@@ -334,11 +343,8 @@ copies = st.builds(
 def test_whatever_sys_shards_shows_nothing_healthy_is_touched(rows, flush_threshold):
     observed = table(*rows, flush_threshold_bytes=flush_threshold, target=TableRef("doc", "m"))
     limit = threshold_bytes(observed)
-    large = [
-        row
-        for row in rows
-        if row.routing_state == "STARTED" and not row.primary and (row.uncommitted_bytes or 0) > limit
-    ]
+    replicas = [row for row in rows if row.routing_state == "STARTED" and not row.primary]
+    large = [row for row in replicas if (row.uncommitted_bytes or 0) > limit]
     finding = examine(observed)
     assert (finding is not None) == bool(large)
     if finding is not None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from caretaker.translog.model import ResetState
+from caretaker.translog.model import ResetState, TableRef
 from caretaker.translog.outcome import ResetOutcome
+from tests.translog.steps import carried
 from tests.world import NUDGE
 
 COMPLETED, NOT_RESTORED = ResetOutcome.COMPLETED, ResetOutcome.NOT_RESTORED
@@ -182,16 +183,20 @@ def test_a_zombie_stops_where_its_ticket_was_taken_over(world):
     assert len(world.open_tickets) == 1
 
 
-def test_a_zombie_does_not_even_restore(world):
-    """It was fenced between the wait and the restore: that is the new owner's to do."""
+@pytest.mark.parametrize(
+    ("state", "sent"), [("SETTING_REPLICAS_ZERO", []), ("RESTORING_REPLICAS", ["0"])]
+)
+def test_a_zombie_does_not_send_what_it_was_about_to_send(world, state, sent):
+    """Taken over after its last word to the store: the statement itself is fenced."""
     world.table("doc.metrics")
 
-    def taken_over(_):
-        (ticket,) = world.store.open_tickets()
-        world.store.take_over(ticket, ticket.owner)
+    def emit(event):
+        if event.fields.get("to_state") == state:
+            (ticket,) = world.store.open_tickets()
+            world.store.take_over(ticket, ticket.owner)
 
-    world.fault("retention_leases", after_matches=3, times=1, after=taken_over)
+    result = carried(world, TableRef("doc", "metrics"), emit)
 
-    world.reset()
-
-    assert [replicas for _, replicas in world.altered] == ["0"]
+    assert [replicas for _, replicas in world.altered] == sent
+    assert "taken over" in result.reason
+    assert len(world.open_tickets) == 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from caretaker.translog.outcome import ResetOutcome
+from ops.reset import Reset
+from tests.translog.steps import STEPS, hands_in, journey_to
 
 COMPLETED = ResetOutcome.COMPLETED
 
@@ -92,6 +94,31 @@ def test_two_partitions_of_one_table_are_never_at_zero_together(world):
     assert len(run.results) == 2
     assert world.lab.most_at_zero == 1
     assert [table.partition({"n": n}).number_of_replicas for n in (1, 2)] == ["0-1", "0-1"]
+
+
+def test_of_two_partitions_that_begin_at_one_moment_the_younger_waits(world):
+    """Each has found its table free, as steps in processes of their own may; one goes first."""
+    world.table("doc.parted", partitioned_by=[("n", "integer")], partitions=[{"n": 1}, {"n": 2}])
+    with hands_in(world) as hands:
+        targets = [found.target for found in hands.crate.observe_tables()]
+        first = [Reset(hands, journey_to(world, targets[0]))]
+
+        def begins_too(_):
+            first.append(Reset(hands, first[0].remember()))
+
+        def ends(_seconds):
+            journey = first[1].drain()
+            for step in STEPS[2:]:
+                journey = step(Reset(hands, journey))
+
+        world.fault("partition_ident = [?]", times=1, before=begins_too)
+        with hands_in(world, sleep=ends) as others:
+            second = Reset(others, journey_to(world, targets[1])).remember()
+
+    assert world.open_tickets == [second.ticket]
+    assert second.target == targets[1]
+    assert [row.target for row in world.recorded] == [targets[0]]
+    assert not world.open_tickets[0].zero_sent
 
 
 def test_a_partition_dropped_during_the_wait_calls_for_a_human(world):

@@ -46,18 +46,17 @@ def test_a_zero_that_lands_after_the_restore_is_undone(world, monkeypatch, landi
     monkeypatch.setattr("ops.reset.SETTLE_LOOK_S", 0.1)
     table = world.table("doc.metrics", shards=1)
     open_when_it_landed = []
+    query = "SELECT count(*) FROM caretaker_tickets WHERE closed_at IS NULL"
     world.statement_timeout_s = 0.4
     world.on_zero(
         Action.LATE,
         seconds=landing_s,
-        after=lambda _: open_when_it_landed.append(
-            world.look_into_store("SELECT count(*) FROM caretaker_tickets WHERE closed_at IS NULL")[0][0]
-        ),
+        after=lambda _: open_when_it_landed.extend(world.look_into_store(query)),
     )
 
     run = world.reset(settle_s=1.2)
 
-    assert open_when_it_landed == [1]
+    assert open_when_it_landed == [(1,)]
     assert run.outcome is FAILED_RESTORED
     assert table.number_of_replicas == "0-1"
     assert world.altered[-1] == ('"doc"."metrics"', "0-1")
