@@ -256,11 +256,18 @@ class Reset:
             return
         self._note_the_way_back()
         try:
-            restore_until_read_back(self._hands, self._log.ticket, self._policy.restore_timeout_s)
+            seen_at_zero = restore_until_read_back(
+                self._hands, self._log.ticket, self._policy.restore_timeout_s
+            )
         except NotRestoredError as error:
             self._log.call_for_help(error)
             return
-        self._log.move_to(ResetState.VERIFYING, restored_at=self._hands.clock.now())
+        was_at_zero = seen_at_zero or self._log.ticket.zero_confirmed
+        self._log.move_to(
+            ResetState.VERIFYING,
+            zeroed_at=self._log.ticket.zeroed_at if was_at_zero else None,
+            restored_at=self._hands.clock.now() if was_at_zero else None,
+        )
 
     def _is_back(self) -> bool:
         """Whether an earlier step has restored already, and the table still shows it."""
@@ -316,8 +323,10 @@ class Reset:
         """Wait for started and small replicas; whether they did not come in time."""
         if not any(isinstance(a, AwaitReplicas) for a in plan_verify(now, self._log.ticket)):
             return False
-        lost = self._log.ticket.leases_verdict == "primary_lost"
-        limit = 0.0 if lost else self._policy.verify_timeout_s
+        ticket = self._log.ticket
+        # Without a primary they cannot come back, and where they never went they are as they were.
+        hopeless = ticket.leases_verdict == "primary_lost" or not ticket.zero_confirmed
+        limit = 0.0 if hopeless else self._policy.verify_timeout_s
         for pause in (*wait_ladder(QUICK_LOOKS_S, limit), None):
             seen = self._hands.reading(lambda: self._hands.crate.observe(self._target))
             if (

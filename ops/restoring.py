@@ -34,43 +34,56 @@ def not_restored(ticket: ResetTicket, why: object) -> NotRestoredError:
     )
 
 
-def restore_until_read_back(hands: Hands, ticket: ResetTicket, timeout_s: float) -> None:
+def restore_until_read_back(hands: Hands, ticket: ResetTicket, timeout_s: float) -> bool:
     """Send the original until a read-back shows that nothing is owed any more.
 
     Tries across reconnects and refusals with back-off for `timeout_s`; what CrateDB says is gone
-    or forbidden ends it at once. Raises NotRestoredError; FencedError passes.
+    or forbidden ends it at once. Returns whether the table was seen at 0 on the way. Raises
+    NotRestoredError; FencedError passes.
     """
     deadline = hands.clock.monotonic() + timeout_s
     pauses = exponential(1_000_000, FIRST_PAUSE_S, PAUSE_CAP_S, jitter=lambda: 1.0)
-    while True:
-        error, ticket = _try_once(hands, ticket)
-        if error is None:
-            return
+    attempt = _Attempt(hands, ticket)
+    while error := attempt.once():
         rest = deadline - hands.clock.monotonic()
         final = isinstance(error, RefusedError) and error.code in GONE_OR_FORBIDDEN
         if final or rest <= 0:
             raise not_restored(ticket, error) from error
         _patiently(hands, min(next(pauses), rest))
+    return attempt.seen_at_zero
 
 
-def _try_once(hands: Hands, ticket: ResetTicket) -> tuple[CaretakerError | None, ResetTicket]:
-    """Look, send what is owed, look again; return what is in the way, None where nothing is."""
-    try:
-        statement = _owed(hands.observe(ticket.target), ticket)
-        if statement is None:
-            return None, ticket
-        hands.send(ticket, statement)
-        # An acknowledged restore is what an unanswered SET to 0 was waiting for.
-        ticket = replace(ticket, zero_acknowledged=True)
-        if _owed(hands.observe(ticket.target), ticket) is None:
-            return None, ticket
-        if hands.reads_back(ticket.target, ticket.original_replicas):
-            return None, ticket
-    except FencedError:
-        raise
-    except CaretakerError as error:
-        return error, ticket
-    return CaretakerError("CrateDB acknowledged the restore, and shows another value"), ticket
+class _Attempt:
+    """What is learnt from one try to the next: that 0 was seen, that a restore was acknowledged."""
+
+    def __init__(self, hands: Hands, ticket: ResetTicket) -> None:
+        self._hands = hands
+        self._ticket = ticket
+        self.seen_at_zero = False
+
+    def once(self) -> CaretakerError | None:
+        """Look, send what is owed, look again; return what is in the way, None where nothing is."""
+        try:
+            statement = _owed(self._look(), self._ticket)
+            if statement is None:
+                return None
+            self._hands.send(self._ticket, statement)
+            # An acknowledged restore is what an unanswered SET to 0 was waiting for.
+            self._ticket = replace(self._ticket, zero_acknowledged=True)
+            if _owed(self._look(), self._ticket) is None:
+                return None
+            if self._hands.reads_back(self._ticket.target, self._ticket.original_replicas):
+                return None
+        except FencedError:
+            raise
+        except CaretakerError as error:
+            return error
+        return CaretakerError("CrateDB acknowledged the restore, and shows another value")
+
+    def _look(self) -> TableObservation | None:
+        now = self._hands.observe(self._ticket.target)
+        self.seen_at_zero |= now is not None and now.number_of_replicas == "0"
+        return now
 
 
 def _owed(now: TableObservation | None, ticket: ResetTicket) -> Statement | None:

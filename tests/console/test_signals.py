@@ -67,6 +67,7 @@ def test_ctrl_c_of_a_terminal_reaches_every_process_and_still_puts_back(caretake
     other = "doc.b" if "doc.a: MONITORING" in read else "doc.a"
     wait_for_line(process, f"{other}: MONITORING_LEASES (attempt 1")
 
+    assert lab.most_at_zero == 2
     os.killpg(process.pid, signal.SIGINT)
     ended = caretaker.wait(process)
 

@@ -126,7 +126,7 @@ def test_it_arrives_from_everything_a_ticket_can_know(original, knowledge, at_ze
         paper.run(steps)
     paper.run()
     arrived(paper, original)
-    assert paper.zeros == (0 if known else 1)
+    assert paper.zeros <= (0 if known else 1)
 
 
 @given(

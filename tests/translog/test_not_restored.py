@@ -198,5 +198,6 @@ def test_a_zombie_does_not_send_what_it_was_about_to_send(world, state, sent):
     result = carried(world, TableRef("doc", "metrics"), emit)
 
     assert [replicas for _, replicas in world.altered] == sent
+    assert result is not None
     assert "taken over" in result.reason
     assert len(world.open_tickets) == 1
