@@ -25,8 +25,8 @@ from ops.translog_config import TranslogReportConfig
 from ops.translog_history import REPLICAS_ARE_BACK, RESETS, ResetHistory
 from ops.translog_look import judge
 from resources.clock import utc_now
-from resources.cratedb import CrateDBResource
-from resources.cratedb_retries import connecting, retrying
+from resources.cratedb.resource import CrateDBResource
+from resources.cratedb.retries import connecting, retrying
 from resources.state_store import OutcomeRow
 from resources.state_store.resource import StateStoreResource
 

@@ -17,8 +17,8 @@ from console.environment import require_dagster_home
 from console.options import output_option
 from console.output import print_json, print_table
 from console.runs import sentence
-from resources.cratedb_client import CrateDBClient
-from resources.cratedb_settings import CONNECTION_STRING, CrateDBSettings
+from resources.cratedb.client import CrateDBClient
+from resources.cratedb.settings import CONNECTION_STRING, CrateDBSettings
 from resources.state_store import StateStore, state_url
 
 _EXAMPLES = """\b

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from resources.cratedb import CrateDBResource
+from resources.cratedb.resource import CrateDBResource
 from resources.state_store.resource import StateStoreResource
 
 

@@ -18,8 +18,8 @@ from caretaker.translog.model import Owner, ResetTicket, TableObservation, Targe
 from ops.events import Event
 from ops.guard import Guard
 from resources.clock import Clock
-from resources.cratedb_client import CrateDBClient
-from resources.cratedb_retries import retrying
+from resources.cratedb.client import CrateDBClient
+from resources.cratedb.retries import retrying
 from resources.sql.cratedb import Statement
 from resources.state_store import StateStore
 

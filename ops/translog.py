@@ -25,8 +25,8 @@ from ops.translog_metadata import outcomes_metadata
 from ops.translog_plans import planned_statements
 from ops.translog_run import Ground, RunReport, hands, publish
 from resources.clock import utc_now
-from resources.cratedb import CrateDBResource
-from resources.cratedb_retries import connecting, retrying
+from resources.cratedb.resource import CrateDBResource
+from resources.cratedb.retries import connecting, retrying
 from resources.state_store.resource import StateStoreResource
 
 

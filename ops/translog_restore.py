@@ -19,8 +19,8 @@ from ops.logbook import Journey
 from ops.owners import death_seen_from
 from ops.translog_config import TranslogRestoreConfig
 from ops.translog_run import RunReport, hands, publish
-from resources.cratedb import CrateDBResource
-from resources.cratedb_retries import connecting
+from resources.cratedb.resource import CrateDBResource
+from resources.cratedb.retries import connecting
 from resources.state_store.resource import StateStoreResource
 
 

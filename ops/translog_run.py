@@ -18,7 +18,7 @@ from ops.owners import owner_of
 from ops.translog_history import REPLICAS_ARE_BACK, RESETS, ResetHistory
 from ops.translog_metadata import outcomes_metadata
 from resources.clock import Clock, utc_now
-from resources.cratedb import CrateDBResource
+from resources.cratedb.resource import CrateDBResource
 from resources.state_store.resource import StateStoreResource
 
 

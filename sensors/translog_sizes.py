@@ -16,8 +16,8 @@ from caretaker.translog.preflight import refusals
 from ops.owners import death_seen_from
 from ops.translog_look import Look, judge
 from resources.clock import utc_now
-from resources.cratedb import CrateDBResource
-from resources.cratedb_client import CrateDBClient
+from resources.cratedb.client import CrateDBClient
+from resources.cratedb.resource import CrateDBResource
 from resources.state_store.resource import StateStoreResource
 from resources.state_store.store import StateStore
 from sensors.live_runs import last_stopped, live_run

@@ -26,7 +26,7 @@ from definitions import defs
 from lab.cratedb import LabCrateDB
 from lab.cratedb.journal import Entry
 from lab.faults import Action, Fault
-from resources.cratedb import CrateDBResource
+from resources.cratedb.resource import CrateDBResource
 from resources.state_store import OutcomeRow, StateStore
 from resources.state_store.resource import StateStoreResource
 

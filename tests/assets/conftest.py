@@ -11,7 +11,7 @@ import pytest
 from assets.translog import crate_tables, replicas_are_back, translog_backlog, translog_resets
 from definitions.jobs import translog_report
 from lab.cratedb import LabCrateDB
-from resources.cratedb import CrateDBResource
+from resources.cratedb.resource import CrateDBResource
 from resources.state_store import StateStore
 from resources.state_store.resource import StateStoreResource
 

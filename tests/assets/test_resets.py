@@ -160,7 +160,7 @@ def test_a_value_cannot_break_out_of_its_block_of_code():
 def test_a_reset_run_publishes_the_same_and_judges_the_check(lab, state_url, instance):
     """The asset is as fresh as the last run, and so is its alert."""
     from definitions.jobs import translog_reset  # noqa: PLC0415
-    from resources.cratedb import CrateDBResource  # noqa: PLC0415
+    from resources.cratedb.resource import CrateDBResource  # noqa: PLC0415
     from resources.state_store.resource import StateStoreResource  # noqa: PLC0415
 
     lab.table("doc.metrics", sick_mb=2300)

@@ -210,8 +210,8 @@ def caretaker(
 @pytest.fixture(autouse=True)
 def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tries and retries of a command in this process follow at once; their number stays."""
-    monkeypatch.setattr("resources.cratedb_retries.connect_pauses", lambda: (0.0,) * 4)
-    monkeypatch.setattr("resources.cratedb_retries.retrying.__defaults__", ((0.0, 0.0),))
+    monkeypatch.setattr("resources.cratedb.retries.connect_pauses", lambda: (0.0,) * 4)
+    monkeypatch.setattr("resources.cratedb.retries.retrying.__defaults__", ((0.0, 0.0),))
 
 
 @pytest.fixture

@@ -53,7 +53,9 @@ def test_job_execute_fails_where_the_reset_failed(caretaker, lab, dagster):
     )
 
     assert ended.returncode == 1
-    assert "conclude failed: 0 of 1 attempted tables completed, 1 failed" in ended.stderr, ended.stderr
+    assert "conclude failed: 0 of 1 attempted tables completed, 1 failed" in ended.stderr, (
+        ended.stderr
+    )
     assert table.number_of_replicas == "0-1"
 
 

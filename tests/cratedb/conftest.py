@@ -16,8 +16,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from resources.cratedb_client import CrateDBClient
-from resources.cratedb_settings import CrateDBSettings
+from resources.cratedb.client import CrateDBClient
+from resources.cratedb.settings import CrateDBSettings
 from tests.cratedb.faulty_server import FaultyServer
 
 

@@ -15,8 +15,8 @@ import pytest
 from caretaker.errors import RefusedError
 from caretaker.translog.model import PartitionRef, TableRef, target_key
 from lab.cratedb import LabCrateDB
-from resources.cratedb_client import CrateDBClient
-from resources.cratedb_settings import CrateDBSettings
+from resources.cratedb.client import CrateDBClient
+from resources.cratedb.settings import CrateDBSettings
 from resources.sql import cratedb as shelf
 from resources.sql.cratedb import Statement, flush, set_replicas
 from tests.cratedb.test_shelf import CONSTANTS

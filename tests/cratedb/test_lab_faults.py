@@ -11,8 +11,8 @@ from caretaker.translog.leases import LeaseVerdict, read_leases
 from caretaker.translog.model import TableRef
 from lab.cratedb import LabCrateDB
 from lab.faults import Action, Fault
-from resources.cratedb_client import CrateDBClient
-from resources.cratedb_settings import CrateDBSettings
+from resources.cratedb.client import CrateDBClient
+from resources.cratedb.settings import CrateDBSettings
 from resources.sql.cratedb import flush, set_replicas
 
 METRICS = TableRef("doc", "metrics")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import pytest
 
 from caretaker.errors import InvalidSettingError, RefusedError, TransientError

@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from caretaker.errors import InvalidSettingError
-from resources.cratedb import CrateDBResource
+from resources.cratedb.resource import CrateDBResource
 from resources.sql.cratedb import Statement
 from tests.cratedb.faulty_server import rows
 

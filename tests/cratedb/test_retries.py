@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from caretaker.errors import RefusedError, TransientError, UnknownResultError
-from resources.cratedb_retries import connect_pauses, retrying
+from resources.cratedb.retries import connect_pauses, retrying
 
 
 class Attempts:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caretaker.errors import InvalidSettingError
-from resources.cratedb_settings import CrateDBSettings, without_secrets
+from resources.cratedb.settings import CrateDBSettings, without_secrets
 
 
 def settings(text: str | None = None, **variables: str) -> CrateDBSettings:

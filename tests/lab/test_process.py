@@ -72,4 +72,4 @@ def test_when_every_table_had_its_turn_a_new_day_is_next():
         struck = [decay.strike() for _ in range(12)]
 
         assert len(set(struck)) == 12
-        assert struck[-1].startswith("sensors.readings")
+        assert str(struck[-1]).startswith("sensors.readings")

@@ -14,7 +14,7 @@ import pytest
 from caretaker.translog.model import Owner, ResetState, ResetTicket, TableRef
 from lab.cratedb import LabCrateDB
 from resources import process
-from resources.cratedb import CrateDBResource
+from resources.cratedb.resource import CrateDBResource
 from resources.state_store import StateStore
 from resources.state_store.resource import StateStoreResource
 

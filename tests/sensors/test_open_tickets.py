@@ -11,7 +11,7 @@ import pytest
 import sensors.translog
 from caretaker.translog.model import ResetState
 from definitions.jobs import translog_restore
-from resources.cratedb import CrateDBResource
+from resources.cratedb.resource import CrateDBResource
 from resources.state_store.resource import StateStoreResource
 from sensors import live_runs
 from sensors.translog import translog_open_tickets, turn

@@ -17,11 +17,11 @@ from crate.client.connection import Connection  # type: ignore[import-untyped]
 from crate.client.http import Client, Server  # type: ignore[import-untyped]
 
 from caretaker.errors import TransientError
-from resources.cratedb_answers import nobody_answered, result_of_read
-from resources.cratedb_broken import AnswerTooLargeError, BrokenAnswerError, WireError
-from resources.cratedb_hosts import Rota, request_headers
-from resources.cratedb_settings import CrateDBSettings
-from resources.cratedb_wire import Answer, Deadline, connect, exchange
+from resources.cratedb.answers import nobody_answered, result_of_read
+from resources.cratedb.broken import AnswerTooLargeError, BrokenAnswerError, WireError
+from resources.cratedb.hosts import Rota, request_headers
+from resources.cratedb.settings import CrateDBSettings
+from resources.cratedb.wire import Answer, Deadline, connect, exchange
 from resources.sql.cratedb import Statement
 
 

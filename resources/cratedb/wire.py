@@ -21,7 +21,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 from urllib3.response import HTTPResponse
 
-from resources.cratedb_broken import (
+from resources.cratedb.broken import (
     NOT_PLAIN,
     NOT_TLS,
     AnswerTooLargeError,

@@ -16,14 +16,14 @@ from caretaker.translog.model import (
     Target,
     target_key,
 )
-from resources import cratedb_cluster as cluster_rows
-from resources import cratedb_tables as table_rows
-from resources.cratedb_changes import send_once
-from resources.cratedb_hosts import Rota
-from resources.cratedb_reads import Reader
-from resources.cratedb_settings import CONNECTION_STRING, CrateDBSettings
-from resources.cratedb_tables import Key, Row
-from resources.cratedb_wire import wrong_scheme
+from resources.cratedb import cluster as cluster_rows
+from resources.cratedb import tables as table_rows
+from resources.cratedb.changes import send_once
+from resources.cratedb.hosts import Rota
+from resources.cratedb.reads import Reader
+from resources.cratedb.settings import CONNECTION_STRING, CrateDBSettings
+from resources.cratedb.tables import Key, Row
+from resources.cratedb.wire import wrong_scheme
 from resources.sql import cratedb as sql
 from resources.sql.cratedb import Statement
 
@@ -84,7 +84,7 @@ class CrateDBClient:
         return self._read(self._reader, statement)
 
     def change(self, statement: Statement, *, timeout_s: float | None = None) -> None:
-        """Send a statement that changes something, once; see `resources.cratedb_changes`.
+        """Send a statement that changes something, once; see `resources.cratedb.changes`.
 
         `timeout_s` for a statement that is known to take long: DECOMMISSION answers when the node
         is drained.

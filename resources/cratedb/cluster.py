@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from caretaker.translog.model import MovingShard, Node, UnhealthyTable
-from resources.cratedb_tables import Key, Row
+from resources.cratedb.tables import Key, Row
 
 #: OPTIMIZE syncs leases since 5.10 (OptimizeTablePlan.java), and older ones are out of support.
 OLDEST_VERSION = (5, 10)

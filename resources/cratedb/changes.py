@@ -7,11 +7,11 @@ import ssl
 import orjson
 
 from caretaker.errors import TransientError, UnknownResultError
-from resources.cratedb_answers import check_change, nobody_answered, unknown_after
-from resources.cratedb_broken import BrokenAnswerError, NotSentError
-from resources.cratedb_hosts import SQL_PATH, Rota, request_headers
-from resources.cratedb_settings import CrateDBSettings
-from resources.cratedb_wire import Deadline, connect, exchange
+from resources.cratedb.answers import check_change, nobody_answered, unknown_after
+from resources.cratedb.broken import BrokenAnswerError, NotSentError
+from resources.cratedb.hosts import SQL_PATH, Rota, request_headers
+from resources.cratedb.settings import CrateDBSettings
+from resources.cratedb.wire import Deadline, connect, exchange
 from resources.sql.cratedb import Statement
 
 

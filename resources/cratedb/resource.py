@@ -9,8 +9,8 @@ from typing import Any
 
 import dagster as dg
 
-from resources.cratedb_client import CrateDBClient
-from resources.cratedb_settings import (
+from resources.cratedb.client import CrateDBClient
+from resources.cratedb.settings import (
     CA_CERT,
     CONNECTION_STRING,
     PASSWORD,

@@ -12,8 +12,8 @@ from typing import Any
 import orjson
 
 from caretaker.errors import CaretakerError, RefusedError, TransientError, UnknownResultError
-from resources.cratedb_broken import AnswerTooLargeError, NotSentError, WireError
-from resources.cratedb_wire import Answer
+from resources.cratedb.broken import AnswerTooLargeError, NotSentError, WireError
+from resources.cratedb.wire import Answer
 
 #: 4040 is a node or shard that the asked node does not know any more (or yet): it passes.
 _PASSING_CODES = frozenset({4040, 4290})

@@ -6,7 +6,7 @@ import threading
 from base64 import b64encode
 from collections.abc import Iterable
 
-from resources.cratedb_settings import CrateDBSettings
+from resources.cratedb.settings import CrateDBSettings
 
 SQL_PATH = "/_sql"
 

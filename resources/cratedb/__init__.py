@@ -1,0 +1,1 @@
+"""CrateDB over HTTP: reads through the `crate` package, changes sent once by a path of our own."""
