@@ -64,6 +64,17 @@ class Stops:
         return self._count
 
 
+#: Telemetry would print, and call home. Captured logs reach the terminal through a `tail` that dies
+#: of the same Ctrl-C and loses the last lines otherwise, too (Dagster's issue 23336): our events go
+#: straight to stderr, and the UI has them in the run's own log.
+_OVERRIDES: dict[str, Any] = {
+    "telemetry": {"enabled": False},
+    "compute_logs": {
+        "module": "dagster._core.storage.noop_compute_log_manager",
+        "class": "NoOpComputeLogManager",
+    },
+}
+
 #: Steps from which on something may be changed.
 _CHANGING = ("drain", "take_over")
 
@@ -134,10 +145,10 @@ def run_job(name: str, options: Mapping[str, Any], *, outputs: tuple[str, ...] =
 
 @contextlib.contextmanager
 def _instance() -> Iterator[dg.DagsterInstance]:
-    """Open the instance under DAGSTER_HOME; without telemetry, which would print and call home."""
+    """Open the instance under DAGSTER_HOME, with what a command line needs otherwise."""
     home = require_dagster_home()
     try:
-        reference = InstanceRef.from_dir(str(home), overrides={"telemetry": {"enabled": False}})
+        reference = InstanceRef.from_dir(str(home), overrides=_OVERRIDES)
         instance = dg.DagsterInstance.from_ref(reference)
     except Exception as error:  # whatever Dagster finds wrong with its own configuration
         found = " ".join(str(error).split()) or type(error).__name__

@@ -21,7 +21,11 @@ def dagster(caretaker):
         return subprocess.run(
             [sys.executable, "-m", "dagster", *arguments],
             cwd=folder or caretaker.folder,
-            env=caretaker.process_environment,
+            # Dagster's own way of showing logs loses the last ones (its issue 23336).
+            env={
+                **caretaker.process_environment,
+                "DAGSTER_COMPUTE_LOG_TAIL_WAIT_AFTER_FINISH": "2",
+            },
             capture_output=True,
             text=True,
             timeout=300,

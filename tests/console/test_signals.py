@@ -41,12 +41,19 @@ def waiting(caretaker, lab):
     return Waiting(start, table)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_once_stops_cleanly_and_puts_back(caretaker, waiting, number):
-    """Exit code 3: something was begun and left undone, and every replica is back."""
+@pytest.mark.parametrize(
+    ("send", "number"),
+    [(os.kill, signal.SIGINT), (os.kill, signal.SIGTERM), (os.killpg, signal.SIGINT)],
+    ids=["ctrl-c", "sigterm", "ctrl-c of a terminal"],
+)
+def test_once_stops_cleanly_and_puts_back(caretaker, waiting, send, number):
+    """Exit code 3: something was begun and left undone, and every replica is back.
+
+    A terminal sends Ctrl-C to every process of the group, those that carry logs among them.
+    """
     process = waiting("--output", "json")
 
-    process.send_signal(number)
+    send(process.pid, number)
     ended = caretaker.wait(process)
 
     assert ended.code == ended.json["exit_code"] == 3, ended.err
@@ -72,6 +79,9 @@ def test_ctrl_c_of_a_terminal_reaches_every_process_and_still_puts_back(caretake
     ended = caretaker.wait(process)
 
     assert ended.code == 3, ended.err
+    # To the last line: whatever Dagster has carry them to the terminal is hit by the Ctrl-C, too.
+    for name in ("doc.a", "doc.b"):
+        assert f"{name}: FAILED_RESTORED" in ended.err
     assert {table.number_of_replicas for table in tables} == {"1"}
     assert lab.at_zero() == []
 
