@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import threading
 from collections.abc import Iterator
@@ -46,6 +47,10 @@ class Guard:
         """
         if os.getppid() != self.parent_pid:
             raise OrphanedError(f"the parent process {self.parent_pid} died", target="run")
+        # Our parent may be a fork server that outlives the worker for as long as we do.
+        worker = multiprocessing.parent_process()
+        if worker is not None and not worker.is_alive():
+            raise OrphanedError(f"the run's process {worker.pid} died", target="run")
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from caretaker.backoff import wait_ladder
 from caretaker.errors import (
     CaretakerError,
+    FencedError,
     RefusedError,
     TransientError,
     UnknownResultError,
@@ -29,7 +30,12 @@ READ_BACK_S = 5.0
 #: Pauses between looks at something that takes moments: read-backs, recovering copies.
 QUICK_LOOKS_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
+#: Seconds after which a look at the epoch is not to be trusted any more: nobody is taken over who
+#: was silent for less than 30, but a process may be suspended between the look and the statement.
+LOOK_HOLDS_S = 1.0
+
 _RESULTS = {
+    FencedError: "not_executed",
     TransientError: "not_executed",
     UnknownResultError: "unknown",
     RefusedError: "refused",
@@ -86,12 +92,22 @@ class Hands:
         return False
 
     def send(self, ticket: ResetTicket, statement: Statement) -> None:
-        """Send a change once: fenced, audited before it leaves and again when it came back."""
+        """Send a change once: fenced, audited before it leaves and again when it came back.
+
+        Fenced to the last moment: who slept since the epoch was looked at looks again when all that
+        is left to do is to send.
+        """
+        looked = self.clock.monotonic()
         entry = self.store.begin_statement(ticket, statement.rendered)
         started = self.clock.monotonic()
         result, error = "unknown", None
+
+        def still_ours() -> None:
+            if self.clock.monotonic() - looked > LOOK_HOLDS_S:
+                self.store.check_epoch(ticket)
+
         try:
-            self.crate.change(statement)
+            self.crate.change(statement, just_before=still_ours)
             result = "ok"
         except CaretakerError as failure:
             result, error = _RESULTS.get(type(failure), "failed"), str(failure)

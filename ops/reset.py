@@ -309,35 +309,49 @@ class Reset:
         return now
 
     def _conclude(self, now: TableObservation, *, failure: str = "") -> None:
+        degraded = False
+        if not failure:
+            now, degraded = self._coming_back(now)
+        if self._log.touched and now.number_of_replicas == "0":
+            # Not ours: the original was read back since. Closed like this the table would count
+            # as done, and nobody would look after it any more; so once more, and then it is theirs.
+            self._log.tell("note", level=logging.WARNING, reason="at 0 again after the restore")
+            self._put_back()
+            if self._log.over:
+                return
+            now = self._hands.look(self._target)
+            degraded = not replicas_are_back(now)
         ticket = self._log.ticket
-        if changed_underneath(now, ticket):
+        if changed_underneath(now, ticket) or (ticket.zero_sent and now.number_of_replicas == "0"):
             reason = f"somebody set number_of_replicas to {now.number_of_replicas!r}"
             self._log.close(ResetOutcome.CHANGED_UNDERNEATH, reason)
         elif failure:
             self._log.leave_restored(failure)
         else:
-            degraded = self._degraded(now)
             self._log.close(outcome_of(ticket), ticket.reason, degraded=degraded)
 
-    def _degraded(self, now: TableObservation) -> bool:
-        """Wait for started and small replicas; whether they did not come in time."""
-        if not any(isinstance(a, AwaitReplicas) for a in plan_verify(now, self._log.ticket)):
-            return False
+    def _coming_back(self, now: TableObservation) -> tuple[TableObservation, bool]:
+        """Wait for started and small replicas; the last look, and whether they were late.
+
+        A value that somebody sets meanwhile ends the wait.
+        """
         ticket = self._log.ticket
+        if not any(isinstance(a, AwaitReplicas) for a in plan_verify(now, ticket)):
+            return now, False
         # Without a primary they cannot come back, and where they never went they are as they were.
         hopeless = ticket.leases_verdict == "primary_lost" or not ticket.zero_confirmed
         limit = 0.0 if hopeless else self._policy.verify_timeout_s
         for pause in (*wait_ladder(QUICK_LOOKS_S, limit), None):
             seen = self._hands.reading(lambda: self._hands.crate.observe(self._target))
-            if (
-                isinstance(seen, TableObservation)
-                and replicas_are_back(seen)
-                and worst_replica_bytes(seen) <= self._log.ticket.threshold_bytes
-            ):
-                return False
+            if isinstance(seen, TableObservation):
+                now = seen
+                if now.number_of_replicas != ticket.original_replicas or (
+                    replicas_are_back(now) and worst_replica_bytes(now) <= ticket.threshold_bytes
+                ):
+                    return now, False
             if pause is not None:
                 self._hands.guard.pause(pause)
-        return True
+        return now, True
 
     # Being stopped.
 

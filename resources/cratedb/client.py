@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
@@ -83,17 +83,23 @@ class CrateDBClient:
         """Return the rows of a statement that changes nothing."""
         return self._read(self._reader, statement)
 
-    def change(self, statement: Statement, *, timeout_s: float | None = None) -> None:
+    def change(
+        self,
+        statement: Statement,
+        *,
+        timeout_s: float | None = None,
+        just_before: Callable[[], None] = lambda: None,
+    ) -> None:
         """Send a statement that changes something, once; see `resources.cratedb.changes`.
 
         `timeout_s` for a statement that is known to take long: DECOMMISSION answers when the node
-        is drained.
+        is drained. `just_before` may still stop it, by raising.
         """
         settings = self.settings
         if timeout_s is not None:
             settings = replace(settings, statement_timeout_s=timeout_s)
         try:
-            send_once(settings, self._rota, self._tls, statement)
+            send_once(settings, self._rota, self._tls, statement, just_before=just_before)
         except CaretakerError as error:
             error.target = statement.target or error.target
             raise
