@@ -175,6 +175,7 @@ def far_above(rows: Rows, policy: ResetPolicy, forecasts: Forecasts) -> dict[str
                 f"{code(_named(row))}: {clipped(row['reason'])}"
                 for row in left_alone[:_MOST_REASONS]
             )
+            said += "."
     return {
         "passed": not far,
         "severity": dg.AssetCheckSeverity.WARN,

@@ -43,7 +43,7 @@ _WORDS = {
     ResetOutcome.NOT_RESTORED: "not restored",
     ResetOutcome.PRIMARY_LOST: "primary lost",
     ResetOutcome.LEASES_TIMED_OUT: "leases timed out",
-    ResetOutcome.CHANGED_UNDERNEATH: "changed by somebody else",
+    ResetOutcome.CHANGED_UNDERNEATH: "changed by others",
     ResetOutcome.FAILED_RESTORED: "failed and restored",
     ResetOutcome.REFUSED: "refused",
     ResetOutcome.COMPLETED: "completed",
@@ -110,11 +110,10 @@ class ResetHistory:
             "picture": self._picture(attempted),
             "open tickets": len(self.tickets),
             "tables not restored": len(self.not_restored),
-            "resets in 30 days": len(attempted),
-            **_plotted(attempted),
+            **_plotted(attempted, len(self.not_restored)),
             "median s at 0": round(float(median(at_zero)), 3) if at_zero else 0.0,
             "longest s at 0": round(longest, 3),
-            "longest s at 0 in 24 h": round(
+            "longest s at 0, 24 h": round(
                 max(
                     [*(row.seconds_at_zero for row in lately), *self._still_at_zero()], default=0.0
                 ),
@@ -250,7 +249,7 @@ class ResetHistory:
             "table": clipped(str(ticket.target), 60),
             "outcome": "not restored" if waits else f"under way: {ticket.state.value}",
             "at 0 for": duration((self.now - since).total_seconds()) if since else "never",
-            "when": _minute(ticket.created_at),
+            "UTC": _unbroken(ticket.created_at),
         }
 
     def _picture(self, attempted: Iterable[OutcomeRow]) -> dg.MarkdownMetadataValue:
@@ -271,18 +270,28 @@ def _left_out(statements: int) -> str:
     return f"\n\n{statements:,} more did not fit here: `caretaker tickets list`."
 
 
-def _plotted(attempted: Sequence[OutcomeRow]) -> dict[str, int]:
+def _plotted(attempted: Sequence[OutcomeRow], owed: int) -> dict[str, int]:
     """Return a number for each outcome, zeros too: a line that stops looks like a gap in looks."""
-    counts = Counter(row.outcome for row in attempted)
+    counts = Counter({ResetOutcome.NOT_RESTORED.value: owed})
+    counts.update(row.outcome for row in attempted)
     return {
-        f"{_WORDS[outcome]} in 30 days": counts[outcome]
-        for outcome in ResetOutcome
-        if outcome is not ResetOutcome.SKIPPED
-    } | {"degraded in 30 days": sum(row.degraded for row in attempted)}
+        "30 d: resets": counts.total(),
+        **{
+            f"30 d: {_WORDS[outcome]}": counts[outcome]
+            for outcome in ResetOutcome
+            if outcome is not ResetOutcome.SKIPPED
+        },
+        "30 d: degraded": sum(row.degraded for row in attempted),
+    }
 
 
 def _minute(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%d %b %H:%M} UTC"
+
+
+def _unbroken(moment: datetime) -> str:
+    # A blank that does not break: a narrow column would make three lines of it.
+    return f"{moment.astimezone(UTC):%d\N{NO-BREAK SPACE}%b %H:%M}"
 
 
 def _given_up(ticket: ResetTicket) -> bool:
@@ -304,7 +313,7 @@ def _ended(row: OutcomeRow) -> dict[str, Any]:
         "table": clipped(str(row.target), 60),
         "outcome": _fate(row),
         "at 0 for": duration(row.seconds_at_zero) if row.seconds_at_zero > 0 else "never",
-        "when": _minute(row.ended_at),
+        "UTC": _unbroken(row.ended_at),
     }
 
 
@@ -312,11 +321,11 @@ _COLUMNS = {
     "table": "string",
     "outcome": "string",
     "at 0 for": "string",
-    "when": "string",
+    "UTC": "string",
 }
 
 _COLUMN_WORDS = {
     "outcome": "Degraded: replicas are back as text, but not all started and small in time.",
     "at 0 for": "From before the SET to 0 was sent until the original was read back, or until now.",
-    "when": "When it ended; of one that has not, when it began.",
+    "UTC": "When it ended; of one that has not, when it began.",
 }

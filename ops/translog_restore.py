@@ -10,7 +10,7 @@ from datetime import datetime
 
 import dagster as dg
 
-from caretaker.errors import FencedError, UnsafeError
+from caretaker.errors import FencedError, RefusedError, UnsafeError
 from caretaker.translog.model import Owner, ResetState, ResetTicket
 from caretaker.translog.outcome import ResetOutcome, ResetResult
 from ops.errors import step_errors
@@ -56,9 +56,15 @@ def tickets_to_honour(
     """Return the open tickets that were asked for, or all whose run is dead."""
     chosen = []
     wanted = config.ticket_ids
-    for ticket in with_hands.store.open_tickets(cluster_id):
+    for ticket in with_hands.store.open_tickets(None if wanted else cluster_id):
         if wanted is not None and ticket.id not in wanted:
             continue
+        if ticket.cluster_id != cluster_id:
+            raise RefusedError(
+                f"ticket {ticket.id} of {ticket.target} is of cluster {ticket.cluster_id}, and "
+                f"CRATE_CONNECTION_STRING leads to {cluster_id}",
+                target=ticket.target,
+            )
         if _given_up(ticket) or seen_dead(ticket.owner, ticket.heartbeat_at):
             chosen.append(ticket)
         elif wanted is not None:

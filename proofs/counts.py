@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from proofs.trial import By, Verdict
 
@@ -70,10 +71,14 @@ class Counts:
     """Rows by kind of trial, in the order in which kinds were first met."""
 
     rows: dict[str, Row] = field(default_factory=dict)
+    #: Seconds from the kill until the table had its replicas back, where that was measured.
+    back_after_s: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, kind: str, verdict: Verdict) -> None:
         """Count a trial."""
         self.rows.setdefault(kind, Row()).add(verdict)
+        if verdict.back_after_s is not None:
+            self.back_after_s.setdefault(kind, []).append(round(verdict.back_after_s, 1))
 
     @property
     def total(self) -> Row:
@@ -98,6 +103,14 @@ class Counts:
             for line in lines
         )
 
-    def document(self) -> dict[str, dict[str, int]]:
+    def waits(self) -> str:
+        """Return a line for each kind whose way back was timed."""
+        return "\n".join(
+            f"{kind}: the table is back after {', '.join(map(str, seconds))} s"
+            for kind, seconds in self.back_after_s.items()
+        )
+
+    def document(self) -> dict[str, Any]:
         """Return it for JSON."""
-        return {kind: asdict(row) for kind, row in {**self.rows, "all": self.total}.items()}
+        rows = {kind: asdict(row) for kind, row in {**self.rows, "all": self.total}.items()}
+        return {**rows, "back_after_s": self.back_after_s}

@@ -32,6 +32,7 @@ class OpenTicket:
     id: int
     key: Key
     original: str
+    epoch: int
 
 
 @dataclass
@@ -95,6 +96,10 @@ class Oracle:
             if self._zeros[ticket.id] > 1:
                 self.broken.foreign.append(f"{key} is set to 0 again for ticket {ticket.id}")
 
+    def zombie_sent(self, since: int) -> None:
+        """Hold all changes from the `since`-th on against somebody who was taken over before."""
+        self.broken.zombie += [f"{entry.stmt} {entry.args}" for entry in self.changes[since:]]
+
     def judge(self) -> Broken:
         """Compare the end with the beginning; nothing may run any more."""
         now = shown(self._lab, list(self._promised))
@@ -110,12 +115,12 @@ class Oracle:
     def open_tickets(self) -> list[OpenTicket]:
         """Return the open tickets in the file, committed ones alone."""
         rows = self._read(
-            "SELECT id, schema_name, table_name, partition_values, original_replicas"
+            "SELECT id, schema_name, table_name, partition_values, original_replicas, epoch"
             " FROM caretaker_tickets WHERE closed_at IS NULL"
         )
         return [
-            OpenTicket(number, (schema, table, _values(partition)), original)
-            for number, schema, table, partition, original in rows
+            OpenTicket(number, (schema, table, _values(partition)), original, epoch)
+            for number, schema, table, partition, original, epoch in rows
         ]
 
     @property

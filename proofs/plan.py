@@ -70,9 +70,14 @@ class Plan:
 
     # --- a run is killed --------------------------------------------------------------------
 
-    def resets_killed(self, scene: Scene, measure: Measure) -> Iterator[Planned]:
-        """At every statement and every write of a reset."""
+    def resets_killed(
+        self, scene: Scene, measure: Measure, *, from_ticket: bool = False
+    ) -> Iterator[Planned]:
+        """At every statement and every write of a reset, or only from about its first ticket on."""
+        zero = measure.numbers_of("ALTER TABLE")[0]
         for kind, blow in self._all(measure):
+            if from_ticket and blow.number < (zero - 3 if blow.where in _SOCKET else 2):
+                continue
             yield self._killed(f"reset, {kind}", scene, [blow])
 
     def restores_killed(self, scene: Scene, first: Blow, measure: Measure) -> Iterator[Planned]:
@@ -154,12 +159,43 @@ class Plan:
                 run.go_on()
                 run.wait()
                 if trial.verdict.owed:
-                    sent = [f"{e.stmt} {e.args}" for e in trial.oracle.changes[before:]]
-                    trial.oracle.broken.zombie += sent
+                    trial.oracle.zombie_sent(before)
             trial.settle(by)
 
         store = "write" if blow.where in _STORE else "statement"
         return Planned(f"zombie, {store}", scene, play, f"{through}, {by[0]}: {blow}")
+
+    def zombies_during_the_recovery(self, scene: Scene, measure: Measure) -> Iterator[Planned]:
+        """Awake again while its ticket is another's and still open: the epoch alone is in its way.
+
+        Whoever has taken it over is stopped meanwhile, after one of its first writes.
+        """
+        for number in range(measure.commits):
+            yield self._awake(scene, Blow(Where.AFTER_COMMIT, number + 1, stop=True))
+
+    def _awake(self, scene: Scene, blow: Blow) -> Planned:
+        through, by = self._turn()
+        # The first lets go of the cluster, the second takes the ticket over.
+        meanwhile = Blow(Where.AFTER_COMMIT, self._random.randint(2, 4), stop=True)
+
+        def play(trial: Trial) -> None:
+            run = trial.reset(blow, through)
+            if not run.ended.is_set():
+                trial.declare_dead()
+                recovery = trial.recover(by[0], meanwhile)
+                taken = any(ticket.epoch > 1 for ticket in trial.oracle.open_tickets())
+                before = len(trial.oracle.changes)
+                run.go_on()
+                run.wait()
+                if taken:
+                    trial.oracle.zombie_sent(before)
+                if recovery is not None and not recovery.ended.is_set():
+                    recovery.go_on()
+                    recovery.wait()
+            trial.settle(by)
+
+        about = f"{through}, {by[0]}: {blow}, and the recovery {meanwhile}"
+        return Planned("zombie, during the recovery", scene, play, about)
 
     # --- the store refuses ------------------------------------------------------------------
 

@@ -85,7 +85,9 @@ def _round(services: _Services, kind: _Kind, verdict: Verdict) -> None:
     )
     verdict.at_zero = verdict.owed = True
     verdict.kills += services.strike(kind)
+    struck = time.monotonic()
     services.until(lambda: not services.lab.at_zero(), _COMES_BACK_WITHIN_S, "the table")
+    verdict.back_after_s = time.monotonic() - struck
     services.until(lambda: not oracle.open_tickets(), _COMES_BACK_WITHIN_S, "a closed ticket")
     verdict.recoveries[By.SENSOR] += services.restores(besides=launched)
     oracle.judge()

@@ -71,6 +71,7 @@ class Verdict:
     recoveries: dict[By, int] = field(default_factory=lambda: dict.fromkeys(By, 0))
     owed: bool = False
     at_zero: bool = False
+    back_after_s: float | None = None
     broken: Broken = field(default_factory=Broken)
 
 

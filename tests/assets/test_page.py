@@ -110,6 +110,15 @@ def test_the_statement_to_paste_is_the_very_text_wherever_it_is_shown(schema, na
     assert units(shown) < INLINE_BELOW
 
 
+@pytest.mark.parametrize("value", ["a  b", "a\nb", "a`b", "a\N{NO-BREAK SPACE}b", " a"])
+def test_what_a_browser_would_show_otherwise_is_a_block_of_code(value):
+    """In a line of text it shows one blank for two: not what is to be pasted."""
+    row = given_up(PartitionRef(METRICS, "04732", (("region", value),)))
+    shown = history(row)._owed()["not restored"].value
+    fenced = f"```sql\n{remedy_for(row.ticket).rendered};\n```"
+    assert (fenced in shown) is (value != " a")
+
+
 @pytest.mark.parametrize("name", ["metrics", 'quo"ted', "UPPER", "with blank", "x" * 200])
 @pytest.mark.parametrize("value", ["eu", "it's; -- 'x'", "a,b=c", ""])
 def test_crate_db_takes_what_is_to_be_pasted(name, value):
@@ -186,13 +195,14 @@ def test_what_was_reset_is_counted_with_those_that_have_not_ended():
     )
     assert (last["outcome"], last["at 0 for"]) == ("skipped", "never")
     assert metadata["longest s at 0"] == 3000.0
+    assert (metadata["30 d: resets"], metadata["30 d: not restored"]) == (4, 1)
 
 
 def test_every_outcome_is_a_number_that_plots_even_where_there_is_none():
     numbers = {
         name
         for name, value in history().metadata().items()
-        if isinstance(value, int | float) and name.endswith("in 30 days")
+        if isinstance(value, int | float) and name.startswith("30 d: ")
     }
     assert len(numbers) == len(ResetOutcome) - 1 + 2  # without SKIPPED; all, and degraded
 
@@ -314,7 +324,7 @@ def test_a_run_of_a_thousand_tables_shows_the_worst_and_names_them_in_its_failur
             reason=f"Failed to rollback doc.lost: no. Run: {statement}",
         ),
     ]
-    metadata = outcomes_metadata(results)
+    metadata = outcomes_metadata([replace(one, cause="x" * 9000) for one in results])
     assert stored(metadata) < MOST_BYTES
     assert [row.data["table"] for row in metadata["tables"].records[:2]] == ["doc.lost", "doc.slow"]
     assert metadata["tables"].records[-1].data["table"] == "... and 950 more"

@@ -84,8 +84,8 @@ def test_a_row_a_reset_newest_first_and_none_older_than_a_month(resets, ended):
     assert list(frame["table"]) == ["doc.metrics", "doc.metrics"]
     assert str(frame["ended_at"].dtype) == "datetime64[us, UTC]"
     metadata = metadata_of(result, "translog_resets")
-    assert metadata["resets in 30 days"] == 2
-    assert metadata["leases timed out in 30 days"] == 1
+    assert metadata["30 d: resets"] == 2
+    assert metadata["30 d: leases timed out"] == 1
     assert metadata["longest s at 0"] == 722.0
     assert [row["outcome"] for row in records(metadata["resets"])] == [
         "completed",
@@ -187,7 +187,7 @@ def test_a_reset_run_publishes_the_same_and_judges_the_check(lab, state_url, sto
     assert event is not None
     assert event.asset_materialization is not None
     metadata = event.asset_materialization.metadata
-    assert metadata["resets in 30 days"].value == 1
+    assert metadata["30 d: resets"].value == 1
     assert str(metadata["picture"].value).startswith("![Seconds at 0 replicas")
     # Never less than the truth, which is the cluster's own; and no longer than the reset took.
     (truth,) = lab.seconds_at_zero()["doc.metrics"]

@@ -79,14 +79,13 @@ def test_a_flat_table_is_not_predicted(size, looks):
 
 
 def test_a_flat_table_whose_numbers_waver_is_hardly_ever_predicted():
-    """One of a hundred would be ten lines of false alarm for a thousand tables."""
+    """Near its threshold, where little is enough; of a thousand tables a dozen, not fifty."""
     chance = random.Random(20260115)  # noqa: S311 - the same every time
     found = [
-        seen([300 * chance.gauss(1, 0.03) for _ in range(chance.randrange(4, 60))]).course
-        for _ in range(1000)
+        seen([500 * chance.gauss(1, 0.05) for _ in range(chance.randrange(4, 60))]).course
+        for _ in range(2000)
     ]
-    assert found.count(Course.CROSSES) < 15
-    assert found.count(Course.STEADY) > 900
+    assert found.count(Course.CROSSES) < 2000 * 0.013
 
 
 def test_growth_is_seen_through_numbers_that_waver():
@@ -101,7 +100,7 @@ def test_growth_is_seen_through_numbers_that_waver():
 
 def test_one_odd_look_does_not_move_the_hour():
     values = [100.0 + 10 * n for n in range(20)]
-    values[12] = 215.0
+    values[18] = 355.0
     assert seen(values).hours_left == pytest.approx((563 - 290) / 10, rel=0.02)
 
 
@@ -180,6 +179,6 @@ def test_a_time_ahead_is_near_the_truth_and_has_two_digits_at_most(hours):
     words = about(hours)
     number, unit = words.removeprefix("about ").split()
     assert float(number) * {"min": 1 / 60, "h": 1, "days": 24}[unit] == pytest.approx(
-        hours, rel=0.3
+        hours, rel=0.3, abs=0.1
     )
     assert len(number.replace(".", "").rstrip("0")) <= 2

@@ -6,10 +6,11 @@ import itertools
 import signal
 import threading
 
+import dagster as dg
 import pytest
 
 from lab.faults import Fault
-from tests.console.conftest import changes_of
+from tests.console.conftest import IMPATIENT, changes_of
 
 ALTER = "^ALTER"
 TABLE_READ = "information_schema.tables"
@@ -77,7 +78,7 @@ def table(lab):
 
 
 @pytest.fixture
-def start(caretaker, table):
+def start(caretaker):
     """Start a reset, and return its process once it is held."""
 
     def begun(here):
@@ -89,9 +90,8 @@ def start(caretaker, table):
     return begun
 
 
-#: Where it is held, and what was sent of it in the end.
+#: Where it is held, and what was sent in the end.
 ONCE = {
-    "DETECTED": (TABLE_READ, []),
     "SETTING_REPLICAS_ZERO": (ALTER, ["0", "1"]),
     "RESTORING_REPLICAS": (ALTER, ["0", "1", "1"]),
     "VERIFYING": (TABLE_READ, ["0", "1"]),
@@ -123,14 +123,24 @@ def test_once_puts_back_and_closes_the_ticket_in(
     assert asked[: len(statements)] == statements
     assert set(asked[len(statements) :]) <= {"1"}
     assert [row.final_replicas for row in store.outcomes()] == ["1"]
+    with caretaker.instance() as instance:
+        watches = instance.get_runs(dg.RunsFilter(job_name="translog_restore"))
+    # It keeps to the limits that were given to the reset.
+    assert len(watches) == (state == "SETTING_REPLICAS_ZERO")
+    assert all(run.run_config["settle_s"] == IMPATIENT["settle_s"] for run in watches)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_once_before_there_is_a_ticket_is_as_if_nothing_had_been(
-    caretaker, lab, table, store, held, start, number
+@pytest.mark.parametrize(
+    ("match", "state", "nth"),
+    [("sys.snapshots", None, 2), (TABLE_READ, "DETECTED", 1)],
+    ids=["before its ticket", "DETECTED"],
+)
+def test_once_before_anything_was_sent_is_as_if_nothing_had_been(
+    caretaker, lab, table, store, held, start, number, match, state, nth
 ):
-    """In the second look at the cluster, just before the table's turn."""
-    process = start(held.at("sys.snapshots", nth=2))
+    """In the second look at the cluster, or with the ticket just written."""
+    process = start(held.at(match, state, nth=nth))
 
     process.send_signal(number)
     ended = caretaker.wait(process)
@@ -139,7 +149,8 @@ def test_once_before_there_is_a_ticket_is_as_if_nothing_had_been(
     assert ended.err.splitlines()[-1] == "error: the run was stopped"
     assert "Traceback" not in ended.err
     assert changes_of(lab) == []
-    assert store.tickets(include_closed=True) == []
+    assert store.open_tickets() == []
+    assert len(store.tickets(include_closed=True)) == (state is not None)
     assert table.number_of_replicas == "1"
 
 

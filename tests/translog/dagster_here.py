@@ -1,4 +1,4 @@
-"""Dagster as an operator has it: code server, web server and daemon, and the page's own questions."""
+"""Dagster as an operator has it, in processes of its own, and what the web page asks of it."""
 
 from __future__ import annotations
 

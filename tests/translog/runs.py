@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections import deque
@@ -63,6 +64,7 @@ class Run:
         #: Its process exists; Dagster knows it as ended; its processes are suspended.
         self.alive, self.finished, self.frozen = True, False, False
         self.ended: list[Journey] = []
+        self._frozen_at, self._slept = math.inf, 0.0
         self._journeys: deque[Journey] = deque()
         self._steps: tuple[Step, ...] = ()
         self.walkers: list[Walker] = []
@@ -72,10 +74,26 @@ class Run:
         """Whether none of its processes is left."""
         return all(walker.over for walker in self.walkers)
 
+    def suspend(self, *, with_its_machine: bool) -> None:
+        """Let nothing of it go on; with its machine its monotonic clock stands still, too."""
+        self.frozen, self._frozen_at = True, self.lab.seconds() if with_its_machine else math.inf
+
+    def wake_up(self) -> None:
+        """Let it go on as if nothing had been."""
+        self.frozen = False
+        self._slept += max(0.0, self.lab.seconds() - self._frozen_at)
+        self._frozen_at = math.inf
+
     @property
     def beats(self) -> bool:
         """Whether its heart does."""
         return not (self.over or self.frozen)
+
+    @property
+    def held(self) -> set[int]:
+        """The tickets that its living steps hold."""
+        guards = [walker.guard for walker in self.walkers if not walker.over]
+        return {ticket for guard in guards if guard is not None for ticket in guard.held}
 
     def signs(self) -> Signs:
         """What can be seen of it from where restores run."""
@@ -106,7 +124,7 @@ class Run:
         def emit(_: Event) -> None:
             walker.touch("emit")
 
-        clock = Clock(self.lab.now, self.lab.seconds, sleep)
+        clock = Clock(self.lab.now, lambda: self.lab.seconds() - self._slept, sleep)
         guard = Guard(clock, os.getppid() if self.alive else 0, threading.Event())
         walker.guard = guard
         store = touching_store(self.lab, self.witness, walker, sender)
@@ -230,7 +248,7 @@ class Runs:
         for run in self.all:
             if run.beats:
                 try:
-                    self.lab.store.beat(run.run_id)
+                    self.lab.store.beat(run.run_id, run.held)
                 except CaretakerError:
                     continue
 

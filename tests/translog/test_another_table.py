@@ -22,9 +22,7 @@ def made_anew(world, table, text):
     world.lab.table("doc.metrics", shards=1, replicas=text)
 
 
-@pytest.mark.parametrize(
-    ("text", "outcome"), [("2", CHANGED_UNDERNEATH), ("0-1", FAILED_RESTORED)]
-)
+@pytest.mark.parametrize(("text", "outcome"), [("2", CHANGED_UNDERNEATH), ("0-1", FAILED_RESTORED)])
 def test_a_table_made_anew_during_the_wait_is_left_as_it_was_made(world, text, outcome):
     table = world.table("doc.metrics", leases_stuck=True)
     world.fault(NUDGE, times=1, after=lambda _: made_anew(world, table, text))

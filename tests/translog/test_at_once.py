@@ -7,6 +7,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import dagster as dg
 import pytest
 
 from caretaker.translog.outcome import ResetOutcome
@@ -20,6 +21,17 @@ COMPLETED, SKIPPED = ResetOutcome.COMPLETED, ResetOutcome.SKIPPED
 LAST_QUESTION = "sys.cluster_health"
 
 
+@pytest.fixture
+def dagster_used_before(world):
+    """Dagster cannot make its own databases in two processes at once; this is not about that."""
+    with dg.DagsterInstance.from_config(str(world.home)) as instance:
+        instance.get_runs(limit=1)
+        instance.event_log_storage.get_event_records(
+            dg.EventRecordsFilter(dg.DagsterEventType.ASSET_MATERIALIZATION), limit=1
+        )
+
+
+@pytest.mark.usefixtures("dagster_used_before")
 def test_of_two_runs_that_begin_at_the_same_moment_one_works(world):
     """Both have found the cluster fit, and race for its lock."""
     table = world.table("doc.metrics")

@@ -13,7 +13,7 @@ VERIFYING = "SELECT 1 FROM caretaker_tickets WHERE state = 'VERIFYING'"
 
 def while_verifying(world, act, *, look, times=1):
     """Act before the n-th look at a table that is being verified is answered."""
-    looks = []
+    looks: list[None] = []
 
     def seen(_):
         if world.look_into_store(VERIFYING):

@@ -54,7 +54,7 @@ def test_before_anybody_looks(world, killed):
 
 def test_while_whoever_took_over_watches(world, killed):
     """The original was sent although the table showed it, and is sent again."""
-    watched = []
+    watched: list[None] = []
 
     def landing(_):
         restored = [replicas for _, replicas in world.altered] == ["0", "1"]

@@ -79,7 +79,7 @@ def test_a_node_that_was_away_between_two_looks_costs_nothing(world):
 def test_a_node_without_a_primary_of_the_table_may_leave_and_return(world):
     """Its copies were taken away already; the wait goes on, and clears."""
     table = world.table("doc.metrics", shards=1, leases_stuck=True)
-    looks = []
+    looks: list[None] = []
 
     def leaves_and_returns(_):
         looks.append(None)

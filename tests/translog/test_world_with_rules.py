@@ -236,11 +236,12 @@ class WorldWithRules(RuleBasedStateMachine):
             self._somebody_restores(then)
 
     @precondition(lambda self: self.runs.walking())
-    @rule(who=anyone, given_up=st.booleans(), then=goings)
-    def one_is_suspended(self, who, given_up, then):
+    @rule(who=anyone, given_up=st.booleans(), with_its_machine=st.booleans(), then=goings)
+    def one_is_suspended(self, who, given_up, with_its_machine, then):
         """Silent for so long that it looks dead; where Dagster gives it up, it is taken for dead."""
         run, _ = self._walker(who)
-        run.frozen, run.finished = True, given_up
+        run.suspend(with_its_machine=with_its_machine)
+        run.finished = given_up
         if given_up:
             self.runs.pass_time(LONG_SILENCE_S)
             self._somebody_restores(["a ticket taken over", *then])
@@ -249,7 +250,7 @@ class WorldWithRules(RuleBasedStateMachine):
     @rule(who=anyone, then=goings)
     def the_suspended_wake_up(self, who, then):
         for run in self.runs.all:
-            run.frozen = False
+            run.wake_up()
         self._go_on(who, then)
 
     def _somebody_restores(self, then: list[str]) -> None:
@@ -477,7 +478,7 @@ class WorldWithRules(RuleBasedStateMachine):
             self._walk_to_the_end()
             if last == 0:
                 for run in self.runs.all:
-                    run.frozen = False
+                    run.wake_up()
                 self._walk_to_the_end()
             elif not self.lab.file_rows("SELECT 1 FROM caretaker_tickets WHERE closed_at IS NULL"):
                 break

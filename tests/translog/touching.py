@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 from caretaker.errors import TransientError, UnknownResultError
@@ -52,15 +53,27 @@ class TouchingClient(CrateDBClient):
         return rows
 
     def change(
-        self, statement: Statement, *, timeout_s: float | None = None, **given: Any
+        self,
+        statement: Statement,
+        *,
+        timeout_s: float | None = None,
+        just_before: Callable[[], None] | None = None,
     ) -> None:
         self._walker.touch("change")
         rule = self._lab.next_rule(statement.sql)
-        self._witness.sender, self._lab.sending, self._lab.raced = self._sender, True, False
         arrived = len(self._witness)
+
+        def leaving() -> None:
+            if just_before is not None:
+                just_before()
+            self._witness.sender, self._lab.sending, self._lab.raced = self._sender, True, False
+
         try:
-            patience = timeout_s or self._lab.patience(statement.sql)
-            super().change(statement, timeout_s=patience, **given)
+            super().change(
+                statement,
+                timeout_s=timeout_s or self._lab.patience(statement.sql),
+                just_before=leaving,
+            )
         finally:
             if rule is not None and rule.action == Action.HANG and len(self._witness) > arrived:
                 self._lab.wait_until_applied(self._witness[-1])
@@ -90,7 +103,10 @@ class _TouchingStore:
         def touching(*args: Any, **given: Any) -> Any:
             self._walker.touch(f"store: {name}")
             self._witness.before_write(self._sender, name, args, given)
+            if name == "begin_statement":
+                self._sender.audited = False
             made = method(*args, **given)
+            self._witness.after_write(self._sender, name, args)
             if name in WRITES:
                 self._lose_the_answer(name)
                 self._walker.touch(f"stored: {name}")
