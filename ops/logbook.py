@@ -103,11 +103,21 @@ class Logbook:
             reason=changes.get("reason") or None,
         )
 
-    def close(self, outcome: ResetOutcome, reason: str, *, degraded: bool = False) -> None:
-        """Close the ticket and store its outcome, in one transaction."""
+    def close(
+        self,
+        outcome: ResetOutcome,
+        reason: str,
+        *,
+        degraded: bool = False,
+        seen: TableObservation | None = None,
+    ) -> None:
+        """Close the ticket and store its outcome, in one transaction.
+
+        `seen` is the look that the outcome was judged by: a later one could tell another story.
+        """
         done = outcome is ResetOutcome.COMPLETED
         # Before the transition: a sibling takes FAILED for a table that waits for a human.
-        now = self._hands.reading(
+        now = seen or self._hands.reading(
             lambda: self._hands.crate.observe(self.ticket.target, copies=False)
         )
         self.move_to(ResetState.COMPLETED if done else ResetState.FAILED, reason=reason)

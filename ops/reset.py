@@ -293,7 +293,7 @@ class Reset:
         None where a late landing could not be undone, and a human was called.
         """
         now = self._hands.look(self._target)
-        if not unsettled(self._log.ticket) or changed_underneath(now, self._log.ticket):
+        if not unsettled(self._log.ticket):
             return now
         settle_s = self._policy.settle_s
         reason = f"watching for {settle_s:g} s: an ALTER without an answer may still land"
@@ -326,12 +326,12 @@ class Reset:
         ticket = self._log.ticket
         if changed_underneath(now, ticket) or (ticket.zero_sent and now.number_of_replicas == "0"):
             reason = f"somebody set number_of_replicas to {now.number_of_replicas!r}"
-            self._log.close(ResetOutcome.CHANGED_UNDERNEATH, reason)
+            self._log.close(ResetOutcome.CHANGED_UNDERNEATH, reason, seen=now)
         elif failure:
             self._log.leave_restored(failure)
         else:
             outcome = outcome_of(ticket) if ticket.zero_sent else ResetOutcome.SKIPPED
-            self._log.close(outcome, ticket.reason, degraded=degraded)
+            self._log.close(outcome, ticket.reason, degraded=degraded, seen=now)
 
     def _coming_back(self, now: TableObservation) -> tuple[TableObservation, bool]:
         """Wait for started and small replicas; the last look, and whether they were late.

@@ -157,6 +157,18 @@ MORE = (
         ),
     ),
     Mutant(
+        "changed_means_settled",
+        "an operator's word ends the watch for a SET to 0 that may still land on it",
+        (
+            Edit(
+                "ops/reset.py",
+                "        if not unsettled(self._log.ticket):\n            return now\n",
+                "        if not unsettled(self._log.ticket) or changed_underneath(\n"
+                "            now, self._log.ticket\n        ):\n            return now\n",
+            ),
+        ),
+    ),
+    Mutant(
         "takeover_keeps_the_epoch",
         "a ticket changes hands, and the old owner's statements still pass",
         (
