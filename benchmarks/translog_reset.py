@@ -79,8 +79,7 @@ def _reset(tables: int, **given: Any) -> Figures:
 def _work(work: str, **given: Any) -> Figures:
     ended = subprocess.run(
         [sys.executable, "-m", "benchmarks.translog_work", work, json.dumps(given)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         check=False,
     )

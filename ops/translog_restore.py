@@ -38,7 +38,11 @@ def find_tickets(
     with step_errors():
         policy = config.policy()
         with hands(context, cratedb, state, policy) as with_hands:
-            connected = connecting(with_hands.crate.connect, sleep=with_hands.guard.pause)
+            connected = connecting(
+                lambda: with_hands.crate.connect(for_restore=True), sleep=with_hands.guard.pause
+            )
+            for host, reason in connected.unreachable.items():
+                with_hands.say(None, "note", reason=f"{host} is of no use: {reason}")
             seen_dead = death_seen_from(context.instance)
             for ticket in tickets_to_honour(with_hands, config, connected.cluster_id, seen_dead):
                 yield dg.DynamicOutput(

@@ -104,11 +104,13 @@ class CrateDBClient:
             error.target = statement.target or error.target
             raise
 
-    def connect(self) -> Connected:
+    def connect(self, *, for_restore: bool = False) -> Connected:
         """Ask every host which cluster it belongs to, and each node for its version.
 
         Hosts of two clusters in one list, a host that is no CrateDB, wrong credentials, and servers
         older than 5.10 are refused; a host that cannot be reached is listed as long as another can.
+        `for_restore` lists whatever host is of no use, and takes any version: what was promised is
+        honoured by the hosts that are left.
         """
         # One silent host after the other must not add up to minutes.
         patience = replace(
@@ -117,23 +119,33 @@ class CrateDBClient:
         )
         identities: dict[str, Row] = {}
         unreachable: dict[str, str] = {}
+        refused: RefusedError | None = None
         for host in self.settings.hosts:
             reader = Reader(patience, Rota((host,)), self._tls)
             try:
                 identities[host] = self._identity(host, reader)
             except TransientError as error:
-                if advice := wrong_scheme(host, self._tls):
+                advice = wrong_scheme(host, self._tls)
+                if advice and not for_restore:
                     raise RefusedError(f"{host}: {advice}", target=host) from error
+                unreachable[host] = advice or str(error)
+                self._rota.demote(host)
+            except RefusedError as error:
+                if not for_restore:
+                    raise
+                refused = error
                 unreachable[host] = str(error)
                 self._rota.demote(host)
             finally:
                 reader.close()
+        if not identities and refused is not None and len(self.settings.hosts) == 1:
+            raise refused
         if not identities:
             raise TransientError("; ".join(unreachable.values()), target=CONNECTION_STRING)
         cluster_id, name = self._the_only_cluster(identities)
         versions = dict(self.read(Statement(sql.NODE_VERSIONS)))
         for node, version in versions.items():
-            if cluster_rows.is_too_old(version):
+            if not for_restore and cluster_rows.is_too_old(version):
                 raise RefusedError(
                     f"node {node} runs CrateDB {version}: caretaker needs 5.10 or newer",
                     target=node,

@@ -120,7 +120,9 @@ def test_a_table_that_the_catalog_does_not_show_is_none(client_with):
 
 
 def test_a_partitioned_table_is_not_looked_after_as_one(client_with):
-    client = client_with({shelf.TABLE: rows([*PARTED, "cluster-1"]), shelf.SHARDS_WITH_LEASES: rows()})
+    client = client_with(
+        {shelf.TABLE: rows([*PARTED, "cluster-1"]), shelf.SHARDS_WITH_LEASES: rows()}
+    )
 
     with pytest.raises(RefusedError, match="partitioned by ts, o"):
         client.observe(TableRef("doc", "parted"))
@@ -145,7 +147,9 @@ class TestUnassignedCopiesOfAPartitionedTable:
     """Their rows do not say of which partition they are."""
 
     def observe(self, client_with, partition, row, *shards):
-        client = client_with({shelf.PARTITION: rows([*row, "cluster-1"]), shelf.SHARDS_WITH_LEASES: rows(*shards)})
+        client = client_with(
+            {shelf.PARTITION: rows([*row, "cluster-1"]), shelf.SHARDS_WITH_LEASES: rows(*shards)}
+        )
         return client.observe(partition)
 
     def test_the_lost_primary_of_a_drained_partition_is_seen(self, client_with):
