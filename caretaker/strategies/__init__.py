@@ -1,0 +1,1 @@
+"""Keep the replicas of Materialize clusters as the clusters' strategies want them."""
