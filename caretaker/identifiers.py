@@ -61,5 +61,8 @@ def quote_literal(value: SqlValue) -> str:
 
 
 def _refuse_control_characters(text: str, what: str) -> None:
+    # What is printable contains none, and nearly every name is.
+    if text.isprintable():
+        return
     if any(unicodedata.category(character) == "Cc" for character in text):
         raise RefusedError(f"the {what} {text!r} contains a control character", target=text)

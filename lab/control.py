@@ -17,16 +17,31 @@ if TYPE_CHECKING:
     from lab.cratedb.laboratory import LabCrateDB
 
 
+Body = dict[str, Any]
+
+
 class ControlServer(ThreadingHTTPServer):
     """Serves one lab's levers as JSON over HTTP on loopback."""
 
     daemon_threads = True
     allow_reuse_address = True
 
-    def __init__(self, lab: LabCrateDB, port: int = 0) -> None:
-        """Bind the port (0: any free one), which may raise OSError."""
+    def __init__(
+        self,
+        lab: Any,
+        port: int = 0,
+        *,
+        status: Callable[[Any], dict[str, Any]] | None = None,
+        levers: dict[str, Callable[[Any, Body], object]] | None = None,
+    ) -> None:
+        """Bind the port (0: any free one), which may raise OSError.
+
+        `status` and `levers` are those of the lab CrateDB unless told otherwise.
+        """
         super().__init__(("127.0.0.1", port), _Handler)
         self.lab = lab
+        self.status = status or _status_of_cratedb
+        self.levers = LEVERS if levers is None else levers
 
     @property
     def url(self) -> str:
@@ -91,8 +106,11 @@ def status(lab: LabCrateDB) -> dict[str, Any]:
     }
 
 
+def _status_of_cratedb(lab: LabCrateDB) -> dict[str, Any]:
+    return status(lab)
+
+
 MB = 1024 * 1024
-Body = dict[str, Any]
 
 
 def _clock(lab: LabCrateDB, body: Body) -> None:
@@ -145,7 +163,7 @@ class _Handler(BaseHTTPRequestHandler):
         lab = self.server.lab
         path, _, query = self.path.partition("?")
         if path == "/status":
-            self._send(200, status(lab))
+            self._send(200, self.server.status(lab))
         elif path == "/faults":
             self._send(200, lab.faults.shown())
         elif path == "/journal":
@@ -163,11 +181,12 @@ class _Handler(BaseHTTPRequestHandler):
             body = json.loads(text or b"{}")
             if name == "faults":
                 self._send(200, lab.faults.add(from_json(body)).shown())
-            elif name in LEVERS:
-                LEVERS[name](lab, body)
+            elif name in self.server.levers:
+                self.server.levers[name](lab, body)
                 self._send(200, {"ok": True})
             else:
-                self._send(404, {"error": f"no /{name}; there are faults, {', '.join(LEVERS)}"})
+                known = ", ".join(self.server.levers)
+                self._send(404, {"error": f"no /{name}; there are faults, {known}"})
         except (KeyError, TypeError, ValueError) as error:
             reason = error.args[0] if error.args else error
             missing = isinstance(error, KeyError) and " " not in str(reason)

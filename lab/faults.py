@@ -67,6 +67,8 @@ class Fault:
     seconds: float = 1.0
     status: int = 503
     code: int = 5031
+    #: What ERROR answers where the protocol is PostgreSQL's.
+    sqlstate: str = "XX000"
     message: str = "MasterNotDiscoveredException[blocked by: [SERVICE_UNAVAILABLE/2/no master];]"
     rows: list[list[Any]] | None = None
     megabytes: int = 200

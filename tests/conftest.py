@@ -35,6 +35,8 @@ for name in (
 hypothesis.settings.register_profile("caretaker", deadline=None, derandomize="CI" in os.environ)
 # For one who searches: --hypothesis-profile=long. For one who only asks whether: first.
 hypothesis.settings.register_profile("long", deadline=None, print_blob=True)
+# For properties that are cheap to ask: --hypothesis-profile=many.
+hypothesis.settings.register_profile("many", deadline=None, max_examples=20_000, print_blob=True)
 hypothesis.settings.register_profile(
     "first", deadline=None, report_multiple_bugs=False, phases=[hypothesis.Phase.generate]
 )

@@ -42,7 +42,7 @@ def read_case(given: object) -> Case:
         raise wrong("case", "", given, "an object")
     for key in given:
         if key not in _KEYS:
-            raise wrong("case", name_of(key), key, f"one of {', '.join(sorted(_KEYS))}")
+            raise wrong("", name_of(key), key, f"one of {', '.join(sorted(_KEYS))}")
     now = _time(given, "now", "", required=True)
     if now is None or not _FIRST_YEAR <= now.year <= _LAST_YEAR:
         raise wrong("now", "", given["now"], f"a time from {_FIRST_YEAR} to {_LAST_YEAR}")
@@ -94,6 +94,8 @@ def _cluster(row: Json, signals: dict[str, tuple[Any, ...]]) -> Cluster:
         _refuse_twice(cluster.replicas, "name", lambda replica: replica.name)
     if len({replica.id for replica in cluster.replicas}) < len(cluster.replicas):
         _refuse_twice(cluster.replicas, "id", lambda replica: replica.id)
+    # A catalog has no order, and a decision must not depend on one.
+    cluster.replicas.sort(key=lambda replica: replica.name)
     return cluster
 
 

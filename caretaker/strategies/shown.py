@@ -26,8 +26,9 @@ def shown(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, int | float):
         return str(_number(value))
-    kinds = {dict: "an object", list: "a list"}
-    return kinds.get(type(value), f"a {type(value).__name__}")
+    if isinstance(value, dict):
+        return "an object"
+    return "a list" if isinstance(value, list) else f"a {type(value).__name__}"
 
 
 def echo(value: object, depth: int = _DEEPEST) -> object:

@@ -43,7 +43,7 @@ class ShrinkToFitConfig:
     """What the operator wants.
 
     Attributes:
-        min_oom_count, min_crash_count: From so many on, in the look-back, a replica is crash-looping.
+        min_oom_count, min_crash_count: From so many in the look-back on it is crash-looping.
         oom_ttl_s: Seconds for which a size that ran out of memory is not tried again.
     """
 
@@ -65,7 +65,7 @@ class ShrinkToFitConfig:
     def loops(self, one: Replica) -> bool:
         """Whether a replica is known to crash again and again.
 
-        Materialize's reason for an end is best effort, so restarts count like running out of memory.
+        The reason for an end is best effort, so restarts count like running out of memory.
         """
         return (one.oom_count is not None and one.oom_count >= self.min_oom_count) or (
             one.crash_count is not None and one.crash_count >= self.min_crash_count
@@ -102,7 +102,7 @@ class ShrinkToFitMemory:
         if (stored := remembered_object(payload, "last_scale_action")) is not None:
             timestamp = remembered_time(stored, "timestamp")
             if timestamp is None:
-                raise UnreadableError("timestamp", None, AN_AWARE_TIME)
+                raise UnreadableError("last_scale_action.timestamp", None, AN_AWARE_TIME)
             added = remembered_count(stored, "replicas_added")
             memory.last_scale_action = (
                 timestamp,
@@ -171,6 +171,8 @@ def propose(draft: Draft, config: ShrinkToFitConfig, memory: ShrinkToFitMemory) 
     sound = _drop_looping(draft, config, draft.standing())
     _drop_larger(draft, config, sound)
     ours = [one for one in draft.standing() if one.name in memory.replicas]
+    # The largest last: if none gets ready, it is the one to stay.
+    ours.sort(key=lambda one: (_rank(one, draft.case.sizes), one.name))
     drop_late(draft, NAME, ours, config.pending_timeout_s)
     _try_more(draft, config, memory)
 

@@ -56,8 +56,8 @@ def read_sizes(given: object) -> Sizes:
             return _ranked_by_cost(rows, tuple(map(type, chain.from_iterable(rows))))
         except (KeyError, TypeError):
             return _rank_rows([_whole(row, n) for n, row in enumerate(given)])
-    number = next(n for n, item in enumerate(given) if type(item) is not type(given[0]))
-    number = number if isinstance(given[0], str | dict) else 0
+    kind = type(given[0]) if isinstance(given[0], str | dict) else None
+    number = next((n for n, item in enumerate(given) if type(item) is not kind), 0)
     raise _wrong(f"sizes[{number}]", given[number], "names throughout, or objects throughout")
 
 

@@ -76,7 +76,7 @@ class Pending:
 
 @dataclass(slots=True)
 class TargetSizeMemory:
-    """What is remembered: `target_replica` is the (name, id) that a pending one turned out to be."""
+    """What is remembered; `target_replica` is the (name, id) that a pending one became."""
 
     last_decision_ts: datetime | None = None
     pending: Pending | None = None
@@ -90,7 +90,7 @@ class TargetSizeMemory:
         if (stored := remembered_object(payload, "pending_target_replica")) is not None:
             created_at = remembered_time(stored, "created_at")
             if created_at is None:
-                raise UnreadableError("created_at", None, AN_AWARE_TIME)
+                raise UnreadableError("pending_target_replica.created_at", None, AN_AWARE_TIME)
             name, size = remembered_text(stored, "name"), remembered_text(stored, "size")
             memory.pending = Pending(name, size, created_at)
         if (stored := remembered_object(payload, "target_replica")) is not None:
@@ -134,6 +134,7 @@ def propose(draft: Draft, config: TargetSizeConfig, memory: TargetSizeMemory) ->
         draft.superseded.update(one.name for one in others)
         _create(draft, config, memory, others)
         return
+    memory.pending = None
     ready = next((one for one in fitting if one.ready and not one.pending), None)
     if ready is None:
         draft.superseded.update(one.name for one in others)

@@ -14,8 +14,6 @@ from typing import Self
 
 from lab.control import LabControl
 
-_READY = re.compile(r"lab CrateDB ready: (\S+) control (\S+)")
-
 
 class LabDidNotStartError(Exception):
     """The process ended, or said nothing, before it was ready; the message is what it said."""
@@ -28,6 +26,11 @@ class LabProcess:
     again. Ports 0 mean any free one; `connection_string` tells which.
     """
 
+    #: What is run, the option that names its port, and what it says once it serves.
+    module = "lab.cratedb"
+    port_option = "--port-base"
+    ready = re.compile(r"lab CrateDB ready: (\S+) control (\S+)")
+
     def __init__(
         self,
         *arguments: str,
@@ -37,7 +40,7 @@ class LabProcess:
         ready_within_s: float = 30.0,
     ) -> None:
         """Remember how to start it."""
-        self._command = [sys.executable, "-m", "lab.cratedb", "--port-base", str(port_base),
+        self._command = [sys.executable, "-m", self.module, self.port_option, str(port_base),
                          "--control-port", str(control_port), *arguments]  # fmt: skip
         self._log = log
         self._ready_within_s = ready_within_s
@@ -61,7 +64,7 @@ class LabProcess:
             start_new_session=True,
         )
         line = self._first_line()
-        match = _READY.match(line)
+        match = self.ready.match(line)
         if match is None:
             said = line.strip() or self._complaint()
             self.stop()

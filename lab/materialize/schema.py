@@ -9,7 +9,6 @@ import psycopg
 from lab.materialize import catalog, types
 from lab.materialize.settings import DEFAULT_PARAMETERS, PREFIX
 
-_READERS = ("mz_monitor", "mz_monitor_redacted")
 #: (id, name, replicas): as the emulator starts, which gives some of them none.
 _SYSTEM_CLUSTERS = (
     ("s1", "mz_system", 0),
@@ -38,23 +37,19 @@ def build(connection: psycopg.Connection, database: str) -> None:
     for file in ("world.sql", "clusters.sql", "surface.sql"):
         execute(_file(file).encode())
     _grant(connection)
-    execute(f'ALTER DATABASE "{database}" SET search_path = public, mz_catalog, pg_catalog'.encode())
+    execute(
+        f'ALTER DATABASE "{database}" SET search_path = public, mz_catalog, pg_catalog'.encode()
+    )
     for parameter, value in DEFAULT_PARAMETERS.items():
         execute(f"ALTER DATABASE \"{database}\" SET {PREFIX}{parameter} = '{value}'".encode())
 
 
 def _grant(connection: psycopg.Connection) -> None:
-    for role in _READERS:
-        connection.execute(
-            f"DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{role}') "
-            f"THEN CREATE ROLE {role}; END IF; END $$".encode()
-        )
     for schema in ("mz_catalog", "mz_internal", "mz_introspection"):
         connection.execute(f"GRANT USAGE ON SCHEMA {schema} TO PUBLIC".encode())
         connection.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO PUBLIC".encode())
-    for relation, roles in catalog.RESTRICTED.items():
+    for relation in catalog.RESTRICTED:
         connection.execute(f"REVOKE SELECT ON {relation} FROM PUBLIC".encode())
-        connection.execute(f"GRANT SELECT ON {relation} TO {', '.join(roles)}".encode())
     connection.execute("GRANT USAGE ON SCHEMA lab TO PUBLIC")
 
 

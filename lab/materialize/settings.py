@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 #: PostgreSQL takes unknown parameters only with a dot in their names.
 PREFIX = "mz."
 #: Parameters of Materialize that PostgreSQL lacks or means otherwise, with their defaults.
@@ -55,3 +57,27 @@ def local(name: str) -> str | None:
     if name in DEFAULT_PARAMETERS:
         return PREFIX + name
     return name if name in SHARED else None
+
+
+def startup_options(given: dict[str, str]) -> dict[str, str]:
+    """Return what a client's startup packet sets, by the names that parameters have here.
+
+    `options` holds `-c name=value` or `--name=value`, a backslash before a space that belongs to
+    a value. What Materialize does not know it passes over.
+
+    >>> startup_options({"options": "-c cluster=a\\\\ b --search_path=x", "_pq_.x": "1"})
+    {'mz.cluster': 'a b', 'search_path': 'x, mz_catalog, pg_catalog'}
+    """
+    found = {k: v for k, v in given.items() if k not in {"user", "database", "options"}}
+    for word in re.split(r"(?<!\\)\s+", given.get("options", "").replace("-c ", "--").strip()):
+        name, equals, value = word.removeprefix("-c").removeprefix("--").partition("=")
+        if equals:
+            found[name.replace("-", "_")] = re.sub(r"\\(.)", r"\1", value)
+    out = {}
+    for name, value in found.items():
+        known = local(name)
+        if known == "search_path":
+            out[known] = f"{value}, {IMPLICIT_SCHEMAS}"
+        elif known is not None:
+            out[known] = value
+    return out

@@ -20,7 +20,9 @@ class Size:
     processes: int = 1
 
 
-def _cc(name: str, credits: float, cpu: float, workers: int, memory_mib: int, disk_mib: int) -> Size:
+def _cc(
+    name: str, credits: float, cpu: float, workers: int, memory_mib: int, disk_mib: int
+) -> Size:
     return Size(name, credits, workers, memory_mib * MIB, disk_mib * MIB, int(cpu * 1e9))
 
 

@@ -212,7 +212,9 @@ def _show(sql: str, found: list[Token]) -> Statement:
         return Statement(sql, Kind.OTHER, "SELECT mz_catalog.mz_version() AS mz_version")
     if name == "search_path":
         cut = f", {settings.IMPLICIT_SCHEMAS}"
-        local = f"SELECT replace(pg_catalog.current_setting('search_path'), '{cut}', '') AS search_path"
+        local = (
+            f"SELECT replace(pg_catalog.current_setting('search_path'), '{cut}', '') AS search_path"
+        )
         return Statement(sql, Kind.OTHER, local)
     return Statement(
         sql, Kind.OTHER, f"SELECT pg_catalog.current_setting('{_known(name)}') AS \"{name}\""
@@ -230,9 +232,7 @@ def _parameter(cursor: Cursor) -> str:
 def _known(name: str) -> str:
     found = settings.local(name)
     if found is None:
-        raise MaterializeError(
-            UNDEFINED_OBJECT, f'unrecognized configuration parameter "{name}"'
-        )
+        raise MaterializeError(UNDEFINED_OBJECT, f'unrecognized configuration parameter "{name}"')
     return found
 
 
@@ -305,7 +305,7 @@ def _begin(sql: str, found: list[Token]) -> Statement:
 
 def _commit(sql: str, found: list[Token]) -> Statement:
     if found[0].word == "END":
-        raise syntax('Expected a keyword at the beginning of a statement, found END', found[0].at)
+        raise syntax("Expected a keyword at the beginning of a statement, found END", found[0].at)
     return Statement(sql, Kind.COMMIT, "COMMIT")
 
 

@@ -107,8 +107,8 @@ def _operators(own: OwnType) -> Iterator[str]:
         extras = ", HASHES, MERGES" if sign == "=" and not textual else ""
         yield (
             f"CREATE OPERATOR mz_catalog.{sign} (FUNCTION = mz_catalog.{own.name}_{word}, "
-            f"LEFTARG = {name}, RIGHTARG = {name}, COMMUTATOR = {_COMMUTES[sign]}, "
-            f"NEGATOR = {_NEGATES[sign]}, RESTRICT = {estimate}sel, "
+            f"LEFTARG = {name}, RIGHTARG = {name}, COMMUTATOR = OPERATOR(mz_catalog.{_COMMUTES[sign]}), "
+            f"NEGATOR = OPERATOR(mz_catalog.{_NEGATES[sign]}), RESTRICT = {estimate}sel, "
             f"JOIN = {estimate}joinsel{extras});"
         )
     if textual:

@@ -38,6 +38,8 @@ class Stream:
         self.sock = sock
         self._read = bytearray()
         self._unsent = bytearray()
+        #: While held, what is put stays here: a fault decides what becomes of it.
+        self.held = False
 
     @property
     def has_more(self) -> bool:
@@ -75,7 +77,7 @@ class Stream:
         """Write with the next flush."""
         for message in messages:
             self._unsent += message.packed()
-        if len(self._unsent) > 1 << 16:
+        if len(self._unsent) > 1 << 16 and not self.held:
             self.flush()
 
     def put_raw(self, data: bytes) -> None:
@@ -90,6 +92,8 @@ class Stream:
 
     def flush(self) -> None:
         """Write all that was put; ClosedError where the other side is gone."""
+        if self.held:
+            return
         data = self.unsent()
         try:
             if data:

@@ -621,7 +621,6 @@ DECLARE
   cluster text;
   began timestamptz;
   stands text;
-  canceled boolean := false;
 BEGIN
   IF in_block = 'true' THEN
     PERFORM lab.defer(call, who);
@@ -631,20 +630,12 @@ BEGIN
   IF cluster IS NULL THEN RETURN; END IF;
   began := lab.time();
   COMMIT;
+  -- Cancelled in here, the statement leaves its pending replicas; the proxy takes them back.
   LOOP
     stands := lab.graceful(cluster, began, call -> 'wait');
     COMMIT;
     EXIT WHEN stands IS NOT NULL;
-    BEGIN
-      PERFORM pg_sleep(0.05);
-    EXCEPTION WHEN query_canceled THEN
-      canceled := true;
-    END;
-    IF canceled THEN
-      PERFORM lab.settle(cluster, false, who);
-      COMMIT;
-      RAISE EXCEPTION USING ERRCODE = '57014', MESSAGE = 'canceling statement due to user request';
-    END IF;
+    PERFORM pg_sleep(0.05);
   END LOOP;
   PERFORM lab.settle(cluster, stands = 'ready' OR call -> 'wait' ->> 'on_timeout' = 'commit', who);
   COMMIT;
@@ -656,3 +647,16 @@ END $$;
 
 CREATE FUNCTION lab.time() RETURNS timestamptz LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, mz_catalog AS
 $$ SELECT lab.now() $$;
+
+CREATE FUNCTION lab.comment(call jsonb, who text, t timestamptz) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  object text;
+  kind text := CASE WHEN call ->> 'replica' IS NULL THEN 'cluster' ELSE 'cluster-replica' END;
+BEGIN
+  object := CASE WHEN call ->> 'replica' IS NULL THEN (lab.cluster(call ->> 'cluster', who)).id
+                 ELSE lab.replica(call ->> 'cluster', call ->> 'replica', false, who) END;
+  DELETE FROM mz_internal.mz_comments m WHERE m.id = object AND m.object_type = kind;
+  IF call ->> 'comment' IS NOT NULL THEN
+    INSERT INTO mz_internal.mz_comments VALUES (object, kind, NULL, call ->> 'comment');
+  END IF;
+END $$;

@@ -42,7 +42,8 @@ CREATE VIEW mz_catalog.mz_objects AS SELECT * FROM mz_catalog.mz_relations
   UNION ALL SELECT id, oid, schema_id, name, 'sink', owner_id, cluster_id, NULL FROM mz_catalog.mz_sinks;
 CREATE VIEW mz_catalog.mz_columns AS
   SELECT r.id, a.attname::text AS name, a.attnum::bigint::mz_catalog.uint8 AS position, NOT a.attnotnull AS nullable,
-         replace(format_type(a.atttypid, NULL), 'mz_catalog.', '') AS type, pg_get_expr(d.adbin, d.adrelid) AS "default",
+         CASE WHEN a.atttypid = 16384 THEN 'text list'
+              ELSE replace(format_type(a.atttypid, NULL), 'mz_catalog.', '') END AS type, pg_get_expr(d.adbin, d.adrelid) AS "default",
          a.atttypid AS type_oid, a.atttypmod AS type_mod
     FROM mz_catalog.mz_relations r JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
     LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum;

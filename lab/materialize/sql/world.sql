@@ -168,7 +168,7 @@ BEGIN
     JOIN mz_catalog.mz_cluster_replicas r ON coalesce(s.replica, r.name) = r.name
                                          AND coalesce(s.size, r.size) = r.size
     JOIN mz_catalog.mz_clusters c ON c.id = r.cluster_id AND coalesce(s.cluster, c.name) = c.name
-   WHERE r.id = replica
+   WHERE r.id = came_online.replica
      AND coalesce((SELECT n.times FROM lab.oom_counts n
                     WHERE n.script_id = s.id AND n.replica_id = r.id), 0) < coalesce(s.times, 2147483647)
    ORDER BY s.id LIMIT 1;
