@@ -84,6 +84,6 @@ def _diff(cluster: str, there: dict[str, str], desired: dict[str, str]) -> list[
     statements = []
     for name, size in desired.items():
         if name not in there:
-            statements.append(f"CREATE CLUSTER REPLICA {cluster}.{name} (SIZE = '{size}')")
+            statements.append(f"CREATE CLUSTER REPLICA {cluster}.{name} (SIZE '{size}')")
     statements.extend(f"DROP CLUSTER REPLICA {cluster}.{n}" for n in there if n not in desired)
     return statements

@@ -17,8 +17,8 @@ def control(lab: LabMaterialize, port: int = 0) -> ControlServer:
 def status(lab: LabMaterialize) -> dict[str, Any]:
     """Return the clusters with their replicas, and what is wrong on purpose."""
     rows = lab.sql(
-        "SELECT c.id, c.name, c.managed, c.size, c.replication_factor::bigint, r.id, r.name, r.size, "
-        "lab.ready(r.id) FROM mz_catalog.mz_clusters c LEFT JOIN mz_catalog.mz_cluster_replicas r "
+        "SELECT c.id, c.name, c.managed, c.size, c.replication_factor::bigint, r.id, r.name, "
+        "r.size, lab.ready(r.id) FROM mz_catalog.mz_clusters c LEFT JOIN mz_catalog.mz_cluster_replicas r "
         "ON r.cluster_id = c.id ORDER BY c.name, r.name"
     )
     clusters: dict[str, dict[str, Any]] = {}
@@ -40,6 +40,7 @@ def status(lab: LabMaterialize) -> dict[str, Any]:
         "faults": lab.faults.shown(),
         "now": lab.now(),
         "speed": lab.speed,
+        "postgres": {"pid": lab.postgres.pid, "folder": str(lab.postgres.folder)},
     }
 
 
@@ -89,7 +90,7 @@ LEVERS: dict[str, Callable[[Any, Body], object]] = {
         *body.get("roles", ()),
         password=body.get("password"),
         superuser=bool(body.get("superuser")),
-    ),  # fmt: skip
+    ),
     "system": lambda lab, body: lab.set_system(**body),
     "drop-relation": lambda lab, body: lab.drop_relation(body["name"]),
     "crash": lambda lab, body: lab.crash(),  # noqa: ARG005

@@ -32,7 +32,10 @@ _REPLICA: dict[tuple[str, ...], str] = {
     ("INTROSPECTION", "DEBUGGING"): _BOOL,
     ("SIZE",): _STRING,
 }
-_EXPECTED_CLUSTER = "AVAILABILITY or DISK or INTROSPECTION or MANAGED or REPLICAS or REPLICATION or SIZE or SCHEDULE"
+_EXPECTED_CLUSTER = (
+    "AVAILABILITY or DISK or INTROSPECTION or MANAGED or REPLICAS or REPLICATION or SIZE "
+    "or SCHEDULE"
+)
 _EXPECTED_REPLICA = "AVAILABILITY or BILLED or DISK or INTERNAL or INTROSPECTION or SIZE"
 _FALSE = {"FALSE", "OFF", "NO"}
 _TRUE = {"TRUE", "ON", "YES"}
@@ -103,8 +106,6 @@ def _option_name(
     for words in known:
         if cursor.accept(*words):
             return words
-    if cursor.at_word("AUTO"):
-        raise cursor.complaint(f"Expected one of {expected}")
     raise cursor.complaint(f"Expected one of {expected}")
 
 
@@ -131,7 +132,7 @@ def _value(cursor: Cursor, name: str, kind: str) -> Any:
         raise MaterializeError(INTERNAL, f"invalid {name}: cannot use value as string")
     if token.value is not None:
         return token.value
-    # A bare word is taken as it is written, not folded: SIZE 25CC is no size, SIZE 25cc neither.
+    # `SIZE 25cc` is a number and a word for the parser; `SIZE small` is a value.
     return token.name if token.kind == "quoted" else token.text
 
 

@@ -30,7 +30,12 @@ class History:
     _transactions: int = 0
 
     def began(
-        self, *, cluster: tuple[str, str] | None, application: str, database: str, strategy: str
+        self,
+        *,
+        cluster: tuple[str, str] | None,
+        application: str,
+        database: str,
+        strategy: str | None,
     ) -> Running:
         """Write down that a statement runs; until `ended` it has no finished_at."""
         running = Running(uuid.uuid4(), self.logging and application not in self.ignored)
@@ -40,8 +45,8 @@ class History:
                 self.connection.execute(
                     "INSERT INTO mz_internal.mz_statement_execution_history VALUES "
                     "(%s, %s, 1.0, %s, %s, %s, %s, '{public}', 'strict serializable', NULL, "
-                    "%s::bigint::mz_catalog.uint8, NULL, lab.setting('version'), lab.now(), NULL, NULL, "
-                    "NULL, NULL, %s)",
+                    "%s::bigint::mz_catalog.uint8, NULL, lab.setting('version'), lab.now(), NULL, "
+                    "NULL, NULL, NULL, %s)",
                     (
                         running.id, uuid.uuid4(), cluster[0] if cluster else None, application,
                         cluster[1] if cluster else None, database, self._transactions, strategy,
@@ -54,8 +59,8 @@ class History:
         if running.logged:
             with self._lock:
                 self.connection.execute(
-                    "UPDATE mz_internal.mz_statement_execution_history SET finished_at = lab.now(), "
-                    "finished_status = %s, rows_returned = %s WHERE id = %s",
+                    "UPDATE mz_internal.mz_statement_execution_history SET "
+                    "finished_at = lab.now(), finished_status = %s, rows_returned = %s WHERE id = %s",
                     (status, rows, running.id),
                 )
 
@@ -63,8 +68,8 @@ class History:
         """Write down that somebody is connected."""
         with self._lock:
             self.connection.execute(
-                "INSERT INTO mz_internal.mz_sessions SELECT %s, %s::bigint::mz_catalog.uint4, id, %s, "
-                "lab.now() FROM mz_catalog.mz_roles WHERE name = %s",
+                "INSERT INTO mz_internal.mz_sessions SELECT %s, "
+                "%s::bigint::mz_catalog.uint4, id, %s, lab.now() FROM mz_catalog.mz_roles WHERE name = %s",
                 (session, number, client, user),
             )
 

@@ -21,6 +21,8 @@ class Entry:
     tag: str | None = None
     code: str | None = None
     applied: bool = False
+    #: When it came, in the lab's time.
+    lab_at: float = 0.0
 
     def shown(self) -> dict[str, Any]:
         """Return it for the control API."""

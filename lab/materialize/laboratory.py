@@ -13,7 +13,7 @@ from lab.faults import Faults
 from lab.materialize import catalog, schema
 from lab.materialize.history import History
 from lab.materialize.journal import Journal
-from lab.materialize.postgres import SHARED
+from lab.materialize.postgres import SHARED, EmbeddedPostgres
 from lab.materialize.server import Server
 from lab.materialize.settings import SYSTEM
 from lab.materialize.sizes import EMULATOR, Size
@@ -71,6 +71,8 @@ class LabMaterialize:
         self._lock = threading.RLock()
         self._heart: threading.Thread | None = None
         self._database = ""
+        #: What is underneath; labs of one process share it.
+        self.postgres: EmbeddedPostgres
         self._server: Server
         self._admin: psycopg.Connection
 
@@ -78,7 +80,7 @@ class LabMaterialize:
 
     def start(self) -> Self:
         """Serve; raises OSError where the port is taken."""
-        postgres, self._database = SHARED.acquire()
+        self.postgres, self._database = postgres, _ = SHARED.acquire()
         try:
             self._admin = postgres.admin(self._database)
             self._furnish()
@@ -195,7 +197,7 @@ class LabMaterialize:
                 "SELECT r.name, r.size FROM mz_catalog.mz_cluster_replicas r "
                 "JOIN mz_catalog.mz_clusters c ON c.id = r.cluster_id WHERE c.name = %s ORDER BY 1",
                 (cluster,),
-            )  # type: ignore[arg-type]
+            )
         )
 
     def replica_id(self, cluster: str, replica: str) -> str:
@@ -429,14 +431,14 @@ class LabMaterialize:
         """
         with self._lock:
             script = self.sql(
-                "INSERT INTO lab.oom_scripts (cluster, replica, size, after_s, times, reason, process_id) "
-                "VALUES (%s, %s, %s, %s, %s, %s, %s) RETURNING id",
+                "INSERT INTO lab.oom_scripts (cluster, replica, size, after_s, times, reason, "
+                "process_id) VALUES (%s, %s, %s, %s, %s, %s, %s) RETURNING id",
                 (cluster, replica, size, after_s, times, reason, process),
             )[0][0]
             struck = self.sql(
                 "SELECT r.id FROM mz_catalog.mz_cluster_replicas r JOIN lab.replicas l USING (id) "
-                "JOIN mz_catalog.mz_clusters c ON c.id = r.cluster_id WHERE l.online_at IS NOT NULL "
-                "AND c.name = coalesce(%s, c.name) AND r.name = coalesce(%s, r.name) "
+                "JOIN mz_catalog.mz_clusters c ON c.id = r.cluster_id WHERE l.online_at IS "
+                "NOT NULL AND c.name = coalesce(%s, c.name) AND r.name = coalesce(%s, r.name) "
                 "AND r.size = coalesce(%s, r.size) AND r.id LIKE 'u%%'",
                 (cluster, replica, size),
             )
@@ -527,10 +529,8 @@ class LabMaterialize:
     def restart(self) -> None:
         """Come back after `crash`; what dropped replicas left behind is forgotten."""
         for relation in ("mz_hydration_statuses", "mz_compute_hydration_statuses"):
-            self.sql(
-                f"DELETE FROM mz_internal.{relation} WHERE replica_id IS NOT NULL AND replica_id "
-                "NOT IN (SELECT id FROM mz_catalog.mz_cluster_replicas)"
-            )
+            gone = "replica_id NOT IN (SELECT id FROM mz_catalog.mz_cluster_replicas)"
+            self.sql(f"DELETE FROM mz_internal.{relation} WHERE {gone}")  # noqa: S608 - ours
         self._server.come_back()
 
 
@@ -539,18 +539,23 @@ def _insert(
 ) -> tuple[str, tuple[Any, ...]]:
     oid = 20000 + int(made[1:])
     sql = f"CREATE {kind.upper().replace('-', ' ')} {name}"
-    match kind:
-        case "index":
-            return ("INSERT INTO mz_catalog.mz_indexes VALUES (%s, %s, %s, 'u0', %s, 's1', %s, %s)",
-                    (made, oid, name, cluster, sql, sql))  # fmt: skip
-        case "materialized-view":
-            return ("INSERT INTO mz_catalog.mz_materialized_views VALUES (%s, %s, 'u1', %s, %s, "
-                    "'SELECT 1', 's1', '{}', %s, %s)", (made, oid, name, cluster, sql, sql))  # fmt: skip
-        case "source":
-            return ("INSERT INTO mz_catalog.mz_sources VALUES (%s, %s, 'u1', %s, %s, NULL, NULL, "
-                    "NULL, NULL, NULL, %s, 's1', '{}', %s, %s)",
-                    (made, oid, name, source, cluster, sql, sql))  # fmt: skip
-        case _:
-            return ("INSERT INTO mz_catalog.mz_sinks VALUES (%s, %s, 'u1', %s, %s, NULL, NULL, "
-                    "NULL, NULL, NULL, NULL, %s, 's1', %s, %s)",
-                    (made, oid, name, source, cluster, sql, sql))  # fmt: skip
+    table, values = {
+        "index": (
+            "mz_indexes",
+            (made, oid, name, "u0", cluster, "s1", sql, sql),
+        ),
+        "materialized-view": (
+            "mz_materialized_views",
+            (made, oid, "u1", name, cluster, "SELECT 1", "s1", "{}", sql, sql),
+        ),
+        "source": (
+            "mz_sources",
+            (made, oid, "u1", name, source, *[None] * 5, cluster, "s1", "{}", sql, sql),
+        ),
+        "sink": (
+            "mz_sinks",
+            (made, oid, "u1", name, source, *[None] * 6, cluster, "s1", sql, sql),
+        ),
+    }[kind]
+    places = ", ".join(["%s"] * len(values))
+    return f"INSERT INTO mz_catalog.{table} VALUES ({places})", values  # noqa: S608 - ours

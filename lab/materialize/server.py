@@ -162,7 +162,8 @@ class Server:
         """Drop the pending replicas of a graceful resize that was cancelled."""
         with self._clock_lock:
             self._clock.execute(
-                "SELECT lab.settle(id, false, 'mz_system') FROM mz_catalog.mz_clusters WHERE name = %s",
+                "SELECT lab.settle(id, false, 'mz_system') FROM mz_catalog.mz_clusters "
+                "WHERE name = %s",
                 (cluster,),
             )
         self.changed()

@@ -108,8 +108,10 @@ class Session:
             elif code == wire.CANCEL_REQUEST:
                 self.server.cancel(body)
                 return None
-            else:
+            elif code >> 16 == wire.PROTOCOL_3 >> 16:
                 return body
+            else:
+                return None
 
     def _connect(self, startup: bytes) -> bool:
         version = startup[:4]
@@ -157,17 +159,17 @@ class Session:
                 self._pass_status(message)
             elif message.kind == b"K":
                 self.key = message.body
-                self.client.put(message)
-            elif message.kind == b"E":
-                self.client.put(wire.without_context(message))
-                self.client.flush()
-                return False
-            elif message.kind == b"Z":
                 self.client.put(
                     wire.parameter_status("mz_version", self.server.version),
                     wire.parameter_status("cluster", self.parameters["cluster"]),
                     message,
                 )
+            elif message.kind == b"E":
+                self.client.put(wire.without_context(message))
+                self.client.flush()
+                return False
+            elif message.kind == b"Z":
+                self.client.put(message)
                 self.client.flush()
                 return True
             else:
@@ -400,7 +402,8 @@ class Session:
     def _drain(self, *, until_ready: bool, pass_ready: bool = True) -> None:
         """Pass on what the backend owes: all of it, or up to and with ReadyForQuery."""
         self.backend.flush()
-        watch = True
+        # What a rule lets happen after the client has gone is not cancelled for its going.
+        watch = not self.client.held
         while until_ready or (self._expected and not self._failed):
             watch = self._wait_for_backend(watch=watch)
             message = self.backend.message()
@@ -512,7 +515,7 @@ class Session:
     def _journal(self, statement: Statement) -> Entry:
         entry = Entry(
             time.time(), "materialize", self.user, statement.sql, self.application,
-            self.parameters.get("cluster", ""),
+            self.parameters.get("cluster", ""), lab_at=self.server.time(),
         )  # fmt: skip
         return self.server.journal.add(entry)
 
@@ -522,7 +525,7 @@ class Session:
         if rule is not None:
             if rule.before is not None:
                 rule.before(entry)
-            self.misbehaviour.before(rule)
+            self.misbehaviour.before(rule, entry)
         route = self.server.routing.route(statement, self.parameters)
         if self.status == "T" or implicit:
             if self.status != "E":

@@ -60,7 +60,7 @@ def local(name: str) -> str | None:
 
 
 def startup_options(given: dict[str, str]) -> dict[str, str]:
-    """Return what a client's startup packet sets, by the names that parameters have here.
+    r"""Return what a client's startup packet sets, by the names that parameters have here.
 
     `options` holds `-c name=value` or `--name=value`, a backslash before a space that belongs to
     a value. What Materialize does not know it passes over.

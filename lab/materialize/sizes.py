@@ -20,10 +20,8 @@ class Size:
     processes: int = 1
 
 
-def _cc(
-    name: str, credits: float, cpu: float, workers: int, memory_mib: int, disk_mib: int
-) -> Size:
-    return Size(name, credits, workers, memory_mib * MIB, disk_mib * MIB, int(cpu * 1e9))
+def _cc(name: str, cost: float, cpu: float, workers: int, memory_mib: int, disk_mib: int) -> Size:
+    return Size(name, cost, workers, memory_mib * MIB, disk_mib * MIB, int(cpu * 1e9))
 
 
 EMULATOR = (

@@ -199,8 +199,8 @@ def _show(sql: str, found: list[Token]) -> Statement:
     if cursor.accept("ALL"):
         known = [*settings.DEFAULT_PARAMETERS, *settings.SHARED]
         rows = " UNION ALL ".join(
-            f"SELECT '{name}' AS name, pg_catalog.current_setting('{settings.local(name)}') AS setting, "
-            "'' AS description"
+            f"SELECT '{name}' AS name, "
+            f"pg_catalog.current_setting('{settings.local(name)}') AS setting, '' AS description"
             for name in sorted(known)
         )
         return Statement(sql, Kind.OTHER, rows)

@@ -41,7 +41,7 @@ class Transaction:
             raise MaterializeError(
                 ACTIVE_TRANSACTION, "SET cluster cannot be called in an active transaction"
             )
-        if kind in _CHANGES and not explicit or kind == Kind.READ_WRITE:
+        if (kind in _CHANGES and not explicit) or kind == Kind.READ_WRITE:
             text = statement.sql.rstrip().rstrip(";")
             raise MaterializeError(
                 ACTIVE_TRANSACTION, f"{text} cannot be run inside a transaction block"

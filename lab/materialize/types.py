@@ -76,18 +76,19 @@ def _type(own: OwnType) -> Iterator[str]:
     )
     if own.array_oid is not None:
         yield _renumber(f"typname = '_{own.name}'", own.array_oid)
-        yield f"UPDATE pg_type SET typarray = {own.array_oid} WHERE oid = {own.oid};"
+        typarray = f"typarray = {own.array_oid}"
+        yield f"UPDATE pg_type SET {typarray} WHERE oid = {own.oid};"  # noqa: S608 - ours
 
 
 def _renumber(where: str, oid: int) -> str:
     where = f"{where} AND typnamespace = 'mz_catalog'::regnamespace"
-    return (
-        f"UPDATE pg_depend SET objid = {oid} WHERE classid = 'pg_type'::regclass "
-        f"AND objid = (SELECT oid FROM pg_type WHERE {where});\n"
-        f"UPDATE pg_depend SET refobjid = {oid} WHERE refclassid = 'pg_type'::regclass "
-        f"AND refobjid = (SELECT oid FROM pg_type WHERE {where});\n"
-        f"UPDATE pg_type SET oid = {oid} WHERE {where};"
-    )
+    old = f"(SELECT oid FROM pg_type WHERE {where})"  # noqa: S608 - all names are ours
+    updates = [
+        f"UPDATE pg_depend SET {column} = {oid} "  # noqa: S608
+        f"WHERE {kind} = 'pg_type'::regclass AND {column} = {old};"
+        for kind, column in (("classid", "objid"), ("refclassid", "refobjid"))
+    ]
+    return "\n".join([*updates, f"UPDATE pg_type SET oid = {oid} WHERE {where};"])  # noqa: S608
 
 
 def _operators(own: OwnType) -> Iterator[str]:
@@ -107,7 +108,8 @@ def _operators(own: OwnType) -> Iterator[str]:
         extras = ", HASHES, MERGES" if sign == "=" and not textual else ""
         yield (
             f"CREATE OPERATOR mz_catalog.{sign} (FUNCTION = mz_catalog.{own.name}_{word}, "
-            f"LEFTARG = {name}, RIGHTARG = {name}, COMMUTATOR = OPERATOR(mz_catalog.{_COMMUTES[sign]}), "
+            f"LEFTARG = {name}, RIGHTARG = {name}, "
+            f"COMMUTATOR = OPERATOR(mz_catalog.{_COMMUTES[sign]}), "
             f"NEGATOR = OPERATOR(mz_catalog.{_NEGATES[sign]}), RESTRICT = {estimate}sel, "
             f"JOIN = {estimate}joinsel{extras});"
         )

@@ -12,6 +12,10 @@ from lab.materialize.errors import MaterializeError
 PROTOCOL_3 = 196608
 CANCEL_REQUEST, SSL_REQUEST, GSS_REQUEST = 80877102, 80877103, 80877104
 _TEXT_OID = 25
+#: A letter and a length.
+_HEAD = 5
+#: What a startup packet can be long, its length not counted: PostgreSQL's own bounds.
+_LEAST_STARTUP, _MOST_STARTUP = 4, 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,10 @@ class Stream:
     @property
     def has_more(self) -> bool:
         """Return whether a whole message has been read already."""
-        return len(self._read) >= 5 and len(self._read) > struct.unpack_from("!i", self._read, 1)[0]
+        return (
+            len(self._read) >= _HEAD
+            and len(self._read) > struct.unpack_from("!i", self._read, 1)[0]
+        )
 
     def _fill(self, size: int) -> None:
         while len(self._read) < size:
@@ -64,13 +71,17 @@ class Stream:
 
     def message(self) -> Message:
         """Read one message; ClosedError where the other side is gone."""
-        head = self._take(5)
+        head = self._take(_HEAD)
         size = struct.unpack_from("!i", head, 1)[0] - 4
+        if size < 0:
+            raise ClosedError
         return Message(head[:1], self._take(size))
 
     def startup(self) -> bytes:
         """Read what a client says first: a length and a body without a letter."""
         size = struct.unpack("!i", self._take(4))[0] - 4
+        if not _LEAST_STARTUP <= size <= _MOST_STARTUP:
+            raise ClosedError
         return self._take(size)
 
     def put(self, *messages: Message) -> None:
@@ -112,7 +123,9 @@ class Reader:
 
     def string(self) -> str:
         """Read a string that ends with a zero byte."""
-        end = self.body.index(b"\0", self.at)
+        end = self.body.find(b"\0", self.at)
+        if end < 0:
+            raise ClosedError  # rubbish; the other side speaks something else
         text = self.body[self.at : end].decode("utf-8", "replace")
         self.at = end + 1
         return text

@@ -95,7 +95,7 @@ class Bench:
                 "SELECT r.name, r.size FROM mz_catalog.mz_cluster_replicas r "
                 "JOIN mz_catalog.mz_clusters c ON c.id = r.cluster_id WHERE c.name = %s",
                 cluster,
-            )  # type: ignore[arg-type]
+            )
         )
 
     def cluster(self, name: str) -> tuple[Any, ...]:

@@ -80,7 +80,7 @@ def test_hang_applies_and_never_answers(ask, lab, eventually):
     assert ask.pgconn.is_busy()
 
 
-def test_late_applies_when_the_client_has_long_given_up(ask, still, connect, eventually):
+def test_late_applies_when_the_client_has_long_given_up(still, connect, eventually):
     still.cluster("c")
     still.faults.add(Fault(match=ON_CREATE, action=Action.LATE, seconds=30))
     connection = connect(still)
@@ -113,7 +113,7 @@ def test_a_server_that_goes_down_says_so(create, lab):
 
 def test_something_else_on_that_port_is_no_server(ask, lab):
     lab.faults.add(Fault(match="SELECT 2", action=Action.HTML))
-    with pytest.raises(psycopg.OperationalError):
+    with pytest.raises(psycopg.Error, match="lost synchronization"):
         ask.execute("SELECT 2")
 
 
@@ -131,11 +131,8 @@ def test_wrong_rows_are_believable(parameters, ask, lab):
 
 def test_a_huge_answer_comes_as_fast_as_it_is_read(ask, lab):
     lab.faults.add(Fault(match="mz_clusters", action=Action.HUGE, megabytes=20))
-    send(ask, "SELECT id FROM mz_clusters")
-    ask.pgconn.set_single_row_mode()
-    rows = 0
-    while result := ask.pgconn.get_result():
-        rows += result.status == psycopg.pq.ExecStatus.SINGLE_TUPLE
+    with ask.cursor() as cursor:
+        rows = sum(1 for _ in cursor.stream("SELECT id FROM mz_clusters"))
 
     assert rows > 100_000
 
@@ -298,9 +295,8 @@ def test_an_empty_statement_is_answered(raw):
     raw.start()
 
     assert [kind for kind, _ in raw.say(wire.query(" ; -- nothing"))] == ["I", "Z"]
-    assert [kind for kind, _ in raw.say(wire.parse("", ""), wire.bind("", ""), wire.execute(""), wire.SYNC)] == [
-        "1", "2", "I", "Z",
-    ]  # fmt: skip
+    answers = raw.say(wire.parse("", ""), wire.bind("", ""), wire.execute(""), wire.SYNC)
+    assert [kind for kind, _ in answers] == ["1", "2", "I", "Z"]
 
 
 def test_an_error_has_the_servers_fields_and_none_of_postgresqls(raw):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 
 from lab.materialize import LabMaterialize
@@ -13,8 +14,8 @@ def history(lab, cluster, replica):
     return [
         (float(at), int(process), status, reason)
         for at, process, status, reason in lab.sql(
-            "SELECT extract(epoch FROM occurred_at - min(occurred_at) OVER ()), process_id, status, "
-            "reason FROM mz_internal.mz_cluster_replica_status_history WHERE replica_id = %s "
+            "SELECT extract(epoch FROM occurred_at - min(occurred_at) OVER ()), process_id, "
+            "status, reason FROM mz_internal.mz_cluster_replica_status_history WHERE replica_id = %s "
             "ORDER BY occurred_at, process_id::bigint",
             (lab.replica_id(cluster, replica),),
         )
@@ -114,7 +115,8 @@ def test_a_dropped_replica_leaves_its_hydration_behind(still, connect):
     assert still.sql("SELECT 1 FROM mz_internal.mz_cluster_replica_statuses WHERE replica_id = %s",
                      (gone,)) == []  # fmt: skip
     dropped = still.sql("SELECT dropped_at IS NOT NULL, credits_per_hour FROM "
-                        "mz_internal.mz_cluster_replica_history WHERE replica_id = %s", (gone,))  # fmt: skip
+                        "mz_internal.mz_cluster_replica_history WHERE replica_id = %s",
+                        (gone,))  # fmt: skip
     assert [(was, float(cost)) for was, cost in dropped] == [(True, 0.25)]
 
     still.crash()
@@ -227,7 +229,8 @@ def test_load_shows_in_metrics_minute_by_minute(still):
     still.advance(180)
 
     now = still.sql("SELECT cpu_percent, memory_percent, heap_percent, disk_percent FROM "
-                    "mz_internal.mz_cluster_replica_utilization WHERE replica_id = %s", (replica,))  # fmt: skip
+                    "mz_internal.mz_cluster_replica_utilization WHERE replica_id = %s",
+                    (replica,))  # fmt: skip
     assert now == [(50.0, 80.0, 20.0, None)]
     used = still.sql("SELECT memory_bytes FROM mz_internal.mz_cluster_replica_metrics "
                      "WHERE replica_id = %s", (replica,))  # fmt: skip
@@ -241,9 +244,11 @@ def test_a_graceful_resize_goes_back_when_its_time_is_over(lab, connect):
     lab.managed_cluster("c")
     lab.set_system(boot_s=1000)
     connection = connect(lab)
-    with pytest.raises(Exception, match="provided timeout lapsed") as caught:
-        connection.execute("ALTER CLUSTER c SET (SIZE '50cc') "
-                           "WITH (WAIT UNTIL READY (TIMEOUT '200ms', ON TIMEOUT ROLLBACK))")  # fmt: skip
+    with pytest.raises(psycopg.Error, match="provided timeout lapsed") as caught:
+        connection.execute(
+            "ALTER CLUSTER c SET (SIZE '50cc') "
+            "WITH (WAIT UNTIL READY (TIMEOUT '200ms', ON TIMEOUT ROLLBACK))"
+        )
     assert caught.value.diag.sqlstate == "57014"
     assert lab.replicas("c") == {"r1": "25cc"}
 
@@ -265,7 +270,7 @@ def test_while_one_resize_waits_another_change_is_refused(lab, connect, eventual
         connect(lab).execute("SELECT id FROM mz_internal.mz_pending_cluster_replicas").fetchall()
     )
     assert pending == [(lab.replica_id("c", "r1-pending"),)]
-    with pytest.raises(Exception, match="pending") as caught:
+    with pytest.raises(psycopg.Error, match="pending") as caught:
         connect(lab).execute("ALTER CLUSTER c SET (REPLICATION FACTOR 2)")
     assert caught.value.diag.sqlstate == "55006"
     waiting.cancel_safe()
@@ -276,7 +281,7 @@ def test_credits_are_a_limit_too(still, connect):
     still.cluster("c")
     still.set_system(max_credit_consumption_rate=1)
 
-    with pytest.raises(Exception, match="max_credit_consumption_rate") as caught:
+    with pytest.raises(psycopg.Error, match="max_credit_consumption_rate") as caught:
         connect(still).execute("CREATE CLUSTER REPLICA c.x (SIZE '100cc')")
     assert caught.value.diag.message_primary == (
         "creating cluster replica would violate max_credit_consumption_rate limit "
@@ -291,7 +296,7 @@ def test_sizes_that_are_listed_may_still_not_be_allowed(still, connect):
     still.cluster("c")
     still.set_system(allowed_sizes="25cc,50cc")
 
-    with pytest.raises(Exception, match="unknown cluster replica size 100cc") as caught:
+    with pytest.raises(psycopg.Error, match="unknown cluster replica size 100cc") as caught:
         connect(still).execute("CREATE CLUSTER REPLICA c.x (SIZE '100cc')")
     assert caught.value.diag.message_hint == "Valid cluster replica sizes are: 25cc, 50cc"
     assert "100cc" in {
@@ -302,7 +307,8 @@ def test_sizes_that_are_listed_may_still_not_be_allowed(still, connect):
 def test_a_schedule_is_shown_and_its_factor_is_not_ours(still, connect):
     connection = connect(still)
     connection.execute(
-        "CREATE CLUSTER s (SIZE = '25cc', SCHEDULE = ON REFRESH (HYDRATION TIME ESTIMATE = '1 hour'))"
+        "CREATE CLUSTER s (SIZE = '25cc', "
+        "SCHEDULE = ON REFRESH (HYDRATION TIME ESTIMATE = '1 hour'))"
     )
 
     row = connection.execute(
@@ -311,7 +317,7 @@ def test_a_schedule_is_shown_and_its_factor_is_not_ours(still, connect):
         "WHERE c.name = 's'"
     )
     assert row.fetchone() == ("on-refresh", "01:00:00", 0)
-    with pytest.raises(Exception, match="together with any SCHEDULE other than MANUAL"):
+    with pytest.raises(psycopg.Error, match="together with any SCHEDULE other than MANUAL"):
         connection.execute("ALTER CLUSTER s SET (REPLICATION FACTOR 1)")
 
 
@@ -335,7 +341,7 @@ def test_what_was_done_is_in_the_audit(still, connect):
 def test_a_relation_that_a_version_lacks_is_lacking(still, connect):
     still.drop_relation("mz_internal.mz_hydration_statuses")
     connection = connect(still)
-    with pytest.raises(Exception, match="does not exist"):
+    with pytest.raises(psycopg.Error, match="does not exist"):
         connection.execute("SELECT * FROM mz_internal.mz_hydration_statuses")
     still.restore_relation("mz_internal.mz_hydration_statuses")
 

@@ -30,8 +30,8 @@ HOSTILE = [
 ]
 
 SIGNAL = ["ready", "oom_count", "crash_count"]
-READINESS = [True, True, True, False, None]
-COUNTS = [0, 0, 0, 1, 3, None]
+READINESS = [True, True, True, False, False, None]
+COUNTS = [0, 0, 0, 0, 0, 0, 1, 3, None]
 AGES = [ago(30 * 86400), ago(30 * 86400), ago(4000), ago(60), None]
 ACTIVITIES = [
     {"last_at": NOW, "running": 0},
@@ -57,7 +57,7 @@ CONFIGS: dict[str, tuple[str, list[Any], list[dict[str, Any]]]] = {
     "burst": ("burst_replica_size", SIZES, [{}]),
     "idle_suspend": ("idle_after_s", [60, 1800, 7200], [{}]),
 }
-CREDIT_LIMITS = [None, None, 20, 4.5, 1]
+CREDIT_LIMITS = [20, 4.5, 1]
 
 
 class Dice:
@@ -80,7 +80,7 @@ class Dice:
     def signals(self) -> dict[str, Any] | None:
         """Return what may be known of a replica."""
         known = [self.pick(READINESS), self.pick(COUNTS), self.pick(COUNTS)]
-        return self.pick([dict(zip(SIGNAL, known, strict=True))] * 5 + [None])
+        return self.pick([dict(zip(SIGNAL, known, strict=True))] * 9 + [None])
 
 
 def _payloads(dice: Dice, ids: list[str]) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def _payloads(dice: Dice, ids: list[str]) -> dict[str, Any]:
 
 def _rows(dice: Dice) -> list[dict[str, Any]]:
     rows = []
-    for name in dice.some(sorted(CONFIGS), 4) or [dice.pick(sorted(CONFIGS))]:
+    for name in sorted({dice.pick(sorted(CONFIGS)) for _ in range(dice.pick([1, 2, 3, 4, 5]))}):
         key, values, more = CONFIGS[name]
         config = {key: dice.pick(values), **dice.pick(more), **dice.pick(COOLDOWNS)}
         rows.append({"type": name, "config": config, "updated_at": None})
@@ -120,8 +120,9 @@ def _rows(dice: Dice) -> list[dict[str, Any]]:
 
 
 def _limits(dice: Dice) -> dict[str, Any]:
-    limits = {"min_ready": dice.pick([1, 1, 2, 3]), "max_replicas": dice.pick([5, *range(1, 9)])}
-    if dice.pick([False, True]):
+    most = dice.pick([*[5] * 8, *range(1, 9)])
+    limits = {"min_ready": dice.pick([1, 1, 1, 2, 3]), "max_replicas": most}
+    if dice.pick([*[False] * 5, True]):
         limits["max_credits_per_hour"] = dice.pick(CREDIT_LIMITS)
     return limits
 
@@ -130,12 +131,12 @@ def _unmanaged(dice: Dice, names: list[str]) -> dict[str, Any]:
     there = []
     shown = {}
     for name in dice.some(names, 5):
-        kind = dice.pick(["", "", "", "", "", "", "internal", "pending"])
+        kind = dice.pick([*[""] * 14, "internal", "pending"])
         there.append(
             {
                 "id": f"u-{name}",
                 "name": name,
-                "size": dice.pick([*SIZES, *SIZES, None, "retired"]),
+                "size": dice.pick([*SIZES * 4, None, "retired"]),
                 "created_at": dice.pick(AGES),
                 "internal": kind == "internal",
                 "pending": kind == "pending",
@@ -164,13 +165,16 @@ def _unmanaged(dice: Dice, names: list[str]) -> dict[str, Any]:
 
 def _managed(dice: Dice) -> dict[str, Any]:
     given = _unmanaged(dice, [""])
-    size, factor = dice.pick(SIZES), dice.pick(range(5))
+    size, factor = dice.pick(SIZES), dice.pick([0, 0, 1, 2, 3, 4])
     given["cluster"].update(managed=True, size=size, replication_factor=factor)
     given["cluster"]["replicas"] = [
         {"id": f"u{n}", "name": f"r{n}", "size": size, "created_at": dice.pick(AGES)}
         for n in range(1, factor + 1)
     ]
     given["signals"]["replicas"] = {}
+    factor = dice.pick([None, 1, 2, 3, 4])
+    payload = {"last_decision_ts": dice.pick(TIMES), "replication_factor": factor}
+    given["state"]["idle_suspend"] = {"version": 1, "payload": payload}
     return given
 
 

@@ -118,13 +118,13 @@ def test_what_is_missing_is_named_by_its_path(path):
     for key in path[:-1]:
         inner = inner[key]
     del inner[path[-1]]
-    with pytest.raises(CaseError, match=path[-1] + ": found"):
+    with pytest.raises(CaseError, match=f"{path[-1]}: found"):
         decide(given)
 
 
 @pytest.mark.parametrize("given", [None, 5, "case", [], True, math.nan])
 def test_what_is_no_object_at_all_is_refused(given):
-    with pytest.raises(CaseError, match="^case: found"):
+    with pytest.raises(CaseError, match=r"^case: found"):
         decide(given)
 
 
