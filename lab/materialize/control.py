@@ -17,8 +17,9 @@ def control(lab: LabMaterialize, port: int = 0) -> ControlServer:
 def status(lab: LabMaterialize) -> dict[str, Any]:
     """Return the clusters with their replicas, and what is wrong on purpose."""
     rows = lab.sql(
-        "SELECT c.id, c.name, c.managed, c.size, c.replication_factor::bigint, r.id, r.name, "
-        "r.size, lab.ready(r.id) FROM mz_catalog.mz_clusters c LEFT JOIN mz_catalog.mz_cluster_replicas r "
+        "SELECT c.id, c.name, c.managed, c.size, c.replication_factor::bigint, r.id, "
+        "r.name, r.size, lab.ready(r.id) FROM mz_catalog.mz_clusters c "
+        "LEFT JOIN mz_catalog.mz_cluster_replicas r "
         "ON r.cluster_id = c.id ORDER BY c.name, r.name"
     )
     clusters: dict[str, dict[str, Any]] = {}

@@ -60,7 +60,8 @@ class History:
             with self._lock:
                 self.connection.execute(
                     "UPDATE mz_internal.mz_statement_execution_history SET "
-                    "finished_at = lab.now(), finished_status = %s, rows_returned = %s WHERE id = %s",
+                    "finished_at = lab.now(), finished_status = %s, rows_returned = %s "
+                    "WHERE id = %s",
                     (status, rows, running.id),
                 )
 
@@ -69,7 +70,8 @@ class History:
         with self._lock:
             self.connection.execute(
                 "INSERT INTO mz_internal.mz_sessions SELECT %s, "
-                "%s::bigint::mz_catalog.uint4, id, %s, lab.now() FROM mz_catalog.mz_roles WHERE name = %s",
+                "%s::bigint::mz_catalog.uint4, id, %s, lab.now() FROM mz_catalog.mz_roles "
+                "WHERE name = %s",
                 (session, number, client, user),
             )
 

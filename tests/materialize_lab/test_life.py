@@ -15,7 +15,8 @@ def history(lab, cluster, replica):
         (float(at), int(process), status, reason)
         for at, process, status, reason in lab.sql(
             "SELECT extract(epoch FROM occurred_at - min(occurred_at) OVER ()), process_id, "
-            "status, reason FROM mz_internal.mz_cluster_replica_status_history WHERE replica_id = %s "
+            "status, reason FROM mz_internal.mz_cluster_replica_status_history "
+            "WHERE replica_id = %s "
             "ORDER BY occurred_at, process_id::bigint",
             (lab.replica_id(cluster, replica),),
         )
@@ -165,7 +166,7 @@ def test_where_sources_need_one_replica_a_second_is_refused(still, connect):
     still.set_system(multi_replica_sources="off")
 
     with pytest.raises(
-        Exception, match="cannot create more than one replica of a cluster"
+        psycopg.Error, match="cannot create more than one replica of a cluster"
     ) as caught:
         connect(still).execute("CREATE CLUSTER REPLICA c.x (SIZE '25cc')")
     assert caught.value.diag.message_detail == "Currently have 1 replica; command would result in 2"

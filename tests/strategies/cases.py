@@ -24,11 +24,11 @@ def ago(seconds: float, now: str = NOW) -> str:
 
 def replica(
     name: str,
-    size: str | None = "25cc",
-    ready: bool | None = True,
-    oom: int | None = 0,
-    crash: int | None = 0,
-    age_s: float | None = DAY_S,
+    size: Any = "25cc",
+    ready: Any = True,
+    oom: Any = 0,
+    crash: Any = 0,
+    age_s: Any = DAY_S,
     **more: Any,
 ) -> dict[str, Any]:
     """Return a replica with its signals under the key that `case` takes away."""
@@ -48,10 +48,10 @@ def case(
     *replicas: dict[str, Any],
     activity: Any = BUSY,
     sizes: Any = None,
-    state: dict[str, Any] | None = None,
-    limits: dict[str, Any] | None = None,
-    cluster: dict[str, Any] | None = None,
-    rows: list[dict[str, Any]] | None = None,
+    state: Any = None,
+    limits: Any = None,
+    cluster: Any = None,
+    rows: Any = None,
     **configs: Any,
 ) -> dict[str, Any]:
     """Return a case; strategies by name, `rows` for those that a name cannot say."""
@@ -85,7 +85,7 @@ def case(
     )
 
 
-def managed(size: str = "50cc", factor: int = 2, **given: Any) -> dict[str, Any]:
+def managed(size: Any = "50cc", factor: Any = 2, **given: Any) -> dict[str, Any]:
     """Return a case of a managed cluster with its replicas r1 to rN."""
     rows = [replica(f"r{number}", size) for number in range(1, factor + 1)]
     cluster = {"managed": True, "size": size, "replication_factor": factor}

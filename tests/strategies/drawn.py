@@ -80,7 +80,10 @@ class Dice:
     def signals(self) -> dict[str, Any] | None:
         """Return what may be known of a replica."""
         known = [self.pick(READINESS), self.pick(COUNTS), self.pick(COUNTS)]
-        return self.pick([dict(zip(SIGNAL, known, strict=True))] * 9 + [None])
+        drawn: dict[str, Any] | None = self.pick(
+            [dict(zip(SIGNAL, known, strict=True))] * 9 + [None]
+        )
+        return drawn
 
 
 def _payloads(dice: Dice, ids: list[str]) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from caretaker.strategies.decide import decide
@@ -25,7 +27,7 @@ from tests.strategies.cases import (
 BURST = {"burst_replica_size": "800cc"}
 
 
-def owned(replica_id: str | None = "u-prod_burst", **more: object) -> dict:
+def owned(replica_id: str | None = "u-prod_burst", **more: object) -> dict[str, Any]:
     entry = {"name": "prod_burst", "id": replica_id}
     return {"burst": {"last_decision_ts": None, "burst_replica": entry, **more}}
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import pytest
 
 from caretaker.strategies.decide import decide
 from tests.strategies.cases import acts, ago, case, creates, problems, replica
 
-GOOD = {
+GOOD: dict[str, dict[str, Any]] = {
     "target_size": {"target_size": "50cc"},
     "shrink_to_fit": {"max_replica_size": "200cc"},
     "burst": {"burst_replica_size": "800cc"},
@@ -32,7 +33,7 @@ NO_SIZES = [
     "x" * 9999,
 ]
 
-WRONG = {
+WRONG: dict[tuple[str, str], list[Any]] = {
     ("target_size", "target_size"): NO_SIZES,
     ("target_size", "replica_name"): ["", "a\0b", "\n", "\ud800", "n" * 256, 5, None, [], True],
     ("target_size", "pending_timeout_s"): [*NO_SECONDS, 0],
@@ -50,7 +51,7 @@ WRONG = {
     ("idle_suspend", "cooldown_s"): NO_SECONDS,
 }
 
-RIGHT = {
+RIGHT: dict[str, dict[str, Any]] = {
     "target_size": {"replica_name": 'a "b"; c', "pending_timeout_s": 0.5, "cooldown_s": 0},
     "shrink_to_fit": {
         "min_oom_count": 1,
@@ -141,7 +142,7 @@ def test_a_strategy_that_does_not_exist_is_named():
     assert creates(result) == {"r_50cc": "50cc"}
 
 
-def rows(*given: tuple[str, str | None]) -> list[dict]:
+def rows(*given: tuple[str, str | None]) -> list[dict[str, Any]]:
     return [
         {"type": "target_size", "config": {"target_size": size}, "updated_at": at}
         for size, at in given

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from caretaker.strategies.decide import decide
@@ -31,7 +33,7 @@ PRICED = [
 ]
 
 
-def several(count: int, **more) -> list[dict]:
+def several(count: int, **more) -> list[dict[str, Any]]:
     return [replica(f"r{number}", "25cc", **more) for number in range(1, count + 1)]
 
 

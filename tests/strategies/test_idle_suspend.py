@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from caretaker.strategies.decide import decide
@@ -26,7 +28,7 @@ from tests.strategies.cases import (
 SUSPEND = {"idle_after_s": 1800}
 
 
-def last_at(seconds: float, running: int = 0) -> dict:
+def last_at(seconds: float, running: int = 0) -> dict[str, Any]:
     return {"last_at": ago(seconds), "running": running}
 
 

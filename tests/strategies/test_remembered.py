@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import pytest
 
 from caretaker.strategies.decide import decide
 from tests.strategies.cases import NOW, acts, ago, case, creates, payload, problems, replica
 
-CONFIGS = {
+CONFIGS: dict[str, Any] = {
     "target_size": {"target_size": "50cc"},
     "shrink_to_fit": {"max_replica_size": "200cc"},
     "burst": {"burst_replica_size": "800cc"},
     "idle_suspend": {"idle_after_s": 60},
 }
 
-WHOLE = {
+WHOLE: dict[str, dict[str, Any]] = {
     "target_size": {
         "last_decision_ts": ago(60),
         "pending_target_replica": None,
@@ -40,20 +41,19 @@ WHOLE = {
 
 NO_TIMES = ["yesterday", 5, "2026-01-15T12:00:00", [], True, "0001-01-01T00:00:00+23:59", math.nan]
 
-WRONG = [
+NO_PENDING: list[Any] = [
+    "r1",
+    [],
+    {},
+    {"name": "r1", "size": "50cc"},
+    {"name": 5, "size": "50cc", "created_at": NOW},
+    {"name": "r1", "size": None, "created_at": NOW},
+    {"name": "r1", "size": "50cc", "created_at": "soon"},
+]
+
+WRONG: list[tuple[str, dict[str, Any]]] = [
     *((name, {"last_decision_ts": value}) for name in CONFIGS for value in NO_TIMES),
-    *(
-        ("target_size", {"pending_target_replica": value})
-        for value in (
-            "r1",
-            [],
-            {},
-            {"name": "r1", "size": "50cc"},
-            {"name": 5, "size": "50cc", "created_at": NOW},
-            {"name": "r1", "size": None, "created_at": NOW},
-            {"name": "r1", "size": "50cc", "created_at": "soon"},
-        )
-    ),
+    *(("target_size", {"pending_target_replica": value}) for value in NO_PENDING),
     ("target_size", {"target_replica": {"name": "r1"}}),
     ("target_size", {"given_up": {"size": "50cc"}}),
     ("burst", {"given_up": {"at": NOW}}),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from caretaker.strategies.decide import decide
 from tests.strategies.cases import (
     HYDRATING,
@@ -23,12 +25,12 @@ from tests.strategies.cases import (
 WANTED = {"target_size": "50cc"}
 
 
-def pending(created_s_ago: float, name: str = "r_50cc", size: str = "50cc") -> dict:
+def pending(created_s_ago: float, name: str = "r_50cc", size: str = "50cc") -> dict[str, Any]:
     entry = {"name": name, "size": size, "created_at": ago(created_s_ago)}
     return {"target_size": {"last_decision_ts": None, "pending_target_replica": entry}}
 
 
-def ours(name: str = "r_50cc") -> dict:
+def ours(name: str = "r_50cc") -> dict[str, Any]:
     entry = {"name": name, "id": f"u-{name}"}
     return {
         "target_size": {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from caretaker.strategies.decide import decide
@@ -26,7 +28,7 @@ BURST = {"burst_replica_size": "800cc"}
 SUSPEND = {"idle_after_s": 1800}
 
 
-def bursting() -> dict:
+def bursting() -> dict[str, Any]:
     entry = {"name": "prod_burst", "id": "u-prod_burst"}
     return {"burst": {"last_decision_ts": None, "burst_replica": entry}}
 

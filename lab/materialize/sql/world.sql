@@ -308,7 +308,13 @@ BEGIN
       WHEN 'crash' THEN PERFORM lab.crashed(due.replica_id, due.process_id, due.object_id, due.at);
       WHEN 'hydrated' THEN PERFORM lab.hydrated(due.object_id, due.replica_id, due.at);
       WHEN 'measure' THEN
-        PERFORM lab.measure(r.id, due.at) FROM lab.replicas r WHERE r.online_at IS NOT NULL;
+        -- As it was at the last change: a day is 1,440 minutes, and may be lived through at once.
+        INSERT INTO mz_internal.mz_cluster_replica_metrics_history
+        SELECT m.*, due.at FROM mz_internal.mz_cluster_replica_metrics m JOIN lab.replicas r ON r.id = m.replica_id
+         WHERE r.online_at IS NOT NULL;
+        INSERT INTO mz_internal.mz_cluster_replica_utilization_history
+        SELECT m.*, due.at FROM mz_internal.mz_cluster_replica_utilization m JOIN lab.replicas r ON r.id = m.replica_id
+         WHERE r.online_at IS NOT NULL;
         INSERT INTO lab.schedule (at, what) VALUES (due.at + interval '1 minute', 'measure');
     END CASE;
   END LOOP;
