@@ -24,7 +24,7 @@ class OrphanedError(CaretakerError):
     """The process that would have told us to stop is gone."""
 
 
-#: How long a step that is done waits for its last heartbeat: a store that hangs must not hold it up.
+#: How long a step that is done waits for its last heartbeat: a store may hang.
 FAREWELL_S = 0.5
 
 

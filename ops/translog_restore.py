@@ -11,7 +11,7 @@ from datetime import datetime
 import dagster as dg
 
 from caretaker.errors import FencedError, RefusedError, UnsafeError
-from caretaker.translog.model import Owner, ResetState, ResetTicket
+from caretaker.translog.model import Owner, ResetTicket
 from caretaker.translog.outcome import ResetOutcome, ResetResult
 from ops.errors import step_errors
 from ops.hands import Hands
@@ -81,11 +81,11 @@ def tickets_to_honour(
 
 
 def _given_up(ticket: ResetTicket) -> bool:
-    """Whether it waits for a human: nobody is at work on it, however alive its owner is.
+    """Whether it waits for another try: nobody is at work on it, however alive its owner is.
 
-    FAILED alone does not say so: a run that closes its ticket passes through it.
+    FAILED does not say so: a run that closes its ticket passes through it.
     """
-    return ticket.state is ResetState.FAILED and ticket.next_try_at is not None
+    return ticket.next_try_at is not None
 
 
 @dg.op(tags={"kind": "cratedb", "dagster/priority": "1"})
@@ -128,6 +128,7 @@ def record_restores(
     """Collect the outcomes; a table that has its replicas back is what this run was for."""
     results = tuple(journey.result for journey in journeys if journey.result)
     failed = any(result.outcome is ResetOutcome.NOT_RESTORED for result in results)
-    report = RunReport("", results, 4 if failed else 0)
+    undone = any(result.left_undone for result in results)
+    report = RunReport("", results, 4 if failed else 3 if undone else 0)
     publish(context, report, state)
     return report

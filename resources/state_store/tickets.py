@@ -108,7 +108,8 @@ class Tickets(Part):
             repeatable=False,
             # Somebody is at work on it again: what the last one said about later is over.
             next_try_at=None,
-            epoch=ticket.epoch + 1, **owner_columns(owner)
+            epoch=ticket.epoch + 1,
+            **owner_columns(owner),
         )
 
     def record_failure(
