@@ -1,0 +1,237 @@
+"""The audit document as BSON: what stands around the changed columns, and the other kinds.
+
+`{_id, ts[, ts_<zone>], op, meta: {db, tbl, pk}, seq, chg[, partial], src: {binlog: {file, pos},
+gtid, server_id, commit_us}}`. What is the same for all rows of an event is written once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
+from enum import StrEnum
+
+from caretaker.binlog.bson_writer import (
+    DOCUMENT,
+    NULL_VALUE,
+    TEXT,
+    Value,
+    binary,
+    date,
+    document,
+    element,
+    int64,
+    text,
+)
+from caretaker.binlog.model import RowContext
+
+_i32 = struct.Struct("<i").pack
+_u32be = struct.Struct(">I").pack
+
+
+
+class Op(StrEnum):
+    """What a document says happened."""
+
+    INSERT = "i"
+    UPDATE = "u"
+    DELETE = "d"
+    DDL = "ddl"
+    GAP = "gap"
+    TOPOLOGY = "topology"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalTime:
+    """A second spelling of `ts`, for people: `YYYY-MM-DD HH:MM:SS` in one zone.
+
+    Attributes:
+        name: What follows `ts_` in the field's name, such as "ist".
+    """
+
+    name: str
+    zone: tzinfo
+
+    def field(self, timestamp_s: int) -> bytes:
+        """Return the element for a moment."""
+        moment = datetime.fromtimestamp(timestamp_s, UTC).astimezone(self.zone)
+        told = moment.strftime("%Y-%m-%d %H:%M:%S").encode()
+        return element(b"ts_" + self.name.encode(), text(told))
+
+
+@dataclass(frozen=True, slots=True)
+class TableParts:
+    """What every document of a table has in common."""
+
+    row_key: tuple[str, str]
+    hash: bytes
+    meta: bytes
+
+    @classmethod
+    def of(cls, schema: str, name: str) -> TableParts:
+        """Return the parts for one table name."""
+        meta = element(b"db", text(schema.encode())) + element(b"tbl", text(name.encode()))
+        digest = hashlib.sha256(f"{schema}\0{name}".encode()).digest()
+        return cls((schema, name), digest[:6], meta)
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What every document of one rows event has in common.
+
+    Attributes:
+        id_head: From `_id` to the row number, which is 4 bytes, big-endian.
+        head: From `ts` to `meta`, without meta's length.
+        tail: From behind `chg` to the end.
+    """
+
+    id_head: bytes
+    head: bytes
+    tail: bytes
+
+    @classmethod
+    def of(
+        cls, op: Op, table_hash: bytes, context: RowContext, local_time: LocalTime | None
+    ) -> Envelope:
+        """Return the envelope of one event's documents."""
+        prefix = context.id_prefix + table_hash
+        zone = b"" if local_time is None else local_time.field(context.timestamp_s)
+        return cls(
+            id_head=b"\x05_id\0" + _i32(len(prefix) + 4) + b"\0" + prefix,
+            head=element(b"ts", date(context.timestamp_s * 1000))
+            + zone
+            + element(b"op", text(op.encode()))
+            + DOCUMENT
+            + b"meta\0",
+            tail=element(b"src", source(context)) + b"\0",
+        )
+
+
+def source(context: RowContext) -> Value:
+    """Return `src`."""
+    binlog = document(
+        (element(b"file", text(context.file.encode())), element(b"pos", int64(context.pos)))
+    )
+    gtid = NULL_VALUE if context.gtid is None else text(context.gtid.encode())
+    commit = NULL_VALUE if context.commit_us is None else int64(context.commit_us)
+    return DOCUMENT, document(
+        (
+            element(b"binlog", (DOCUMENT, binlog)),
+            element(b"gtid", gtid),
+            element(b"server_id", int64(context.server_id)),
+            element(b"commit_us", commit),
+        )
+    )
+
+
+def row_document(  # noqa: PLR0913 - a document has these
+    envelope: Envelope,
+    *,
+    row: int,
+    meta: bytes,
+    key: Value,
+    seq: int,
+    changes: bytes,
+    partial: bool = False,
+) -> bytes:
+    """Return one finished document; `changes` are the elements of `chg`."""
+    meta = meta + element(b"pk", key)
+    body = b"".join(
+        (
+            envelope.id_head,
+            _u32be(row),
+            envelope.head,
+            _i32(len(meta) + 5),
+            meta,
+            b"\0",
+            element(b"seq", int64(seq)),
+            DOCUMENT,
+            b"chg\0",
+            _i32(len(changes) + 5),
+            changes,
+            b"\0",
+            b"\x08partial\0\x01" if partial else b"",
+            envelope.tail,
+        )
+    )
+    return _i32(len(body) + 4) + body
+
+
+def ddl_document(
+    context: RowContext,
+    *,
+    schema: str | None,
+    table: str | None,
+    sql: str,
+    local_time: LocalTime | None = None,
+) -> bytes:
+    """Return the document of a statement that changes no row by itself."""
+    change = element(b"ddl", (DOCUMENT, document((element(b"sql", text(_utf8(sql))),))))
+    return _special(Op.DDL, context, change, schema=schema, table=table, local_time=local_time)
+
+
+def gap_document(
+    context: RowContext, *, lost: str, by: str, reason: str, local_time: LocalTime | None = None
+) -> bytes:
+    """Return the document that says which transactions the trail does not have, and who said so."""
+    told = {"lost": lost, "by": by, "reason": reason}
+    return _special(Op.GAP, context, _texts("gap", told), local_time=local_time)
+
+
+def topology_document(
+    context: RowContext, *, topology: Mapping[str, str], local_time: LocalTime | None = None
+) -> bytes:
+    """Return the document that says the trail goes on from another server."""
+    return _special(Op.TOPOLOGY, context, _texts("topology", topology), local_time=local_time)
+
+
+def _texts(name: str, fields: Mapping[str, str]) -> bytes:
+    elements = (element(key.encode(), text(_utf8(value))) for key, value in fields.items())
+    return element(name.encode(), (DOCUMENT, document(elements)))
+
+
+def _utf8(said: str) -> bytes:
+    # A statement may hold what its character set calls text and UTF-8 does not.
+    return said.encode("utf-8", "backslashreplace")
+
+
+def _special(  # noqa: PLR0913 - a document has these
+    op: Op,
+    context: RowContext,
+    change: bytes,
+    *,
+    schema: str | None = None,
+    table: str | None = None,
+    local_time: LocalTime | None,
+) -> bytes:
+    # Counted like the rows of a table, so that several in a transaction have ids of their own.
+    key = (op.value, "")
+    row = context.next_row.get(key, 0)
+    context.next_row[key] = row + 1
+    envelope = Envelope.of(op, _special_hash(op), context, local_time)
+    names = [(b"db", schema), (b"tbl", table), (b"pk", None)]
+    meta = document(
+        element(name, NULL_VALUE if value is None else text(_utf8(value)))
+        for name, value in names
+    )
+    seq = context.seq
+    context.seq = seq + 1
+    body = b"".join(
+        (
+            envelope.id_head,
+            _u32be(row),
+            envelope.head,
+            meta,
+            element(b"seq", int64(seq)),
+            change,
+            envelope.tail,
+        )
+    )
+    return _i32(len(body) + 4) + body
+
+
+def _special_hash(op: Op) -> bytes:
+    # No table's name has NUL in it, so no table has this hash by name.
+    return hashlib.sha256(b"\0" + op.encode()).digest()[:6]
