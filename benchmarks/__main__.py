@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-NAMES = ("translog_reset",)
+NAMES = ("binlog_decode", "translog_reset")
 
 
 def main() -> int:

@@ -6,9 +6,9 @@ through in constant memory: the checkpoint then says how much of it is in the tr
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 from zlib import crc32
 
 from caretaker.binlog.model import (
@@ -33,6 +33,38 @@ class Limits:
 
     documents: int = 1000
     bytes: int = 12_000_000
+
+
+class EncodedRows(Protocol):
+    """The documents of one rows event, as `rows.RowsEncoder` gives them."""
+
+    @property
+    def documents(self) -> Sequence[bytes]:
+        """Finished, in the order of the rows."""
+        ...
+
+    @property
+    def skipped(self) -> int:
+        """How many rows, from the first on, have no document: they are in the trail already."""
+        ...
+
+    @property
+    def rows(self) -> bytes:
+        """The raw bytes of all of them."""
+        ...
+
+    @property
+    def starts(self) -> Sequence[int]:
+        """Where each row begins in `rows`, and behind the last where it ends; empty without."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Single:
+    documents: tuple[bytes, ...]
+    skipped: int
+    rows: bytes
+    starts: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +94,8 @@ class Batch:
 class Batcher:
     """Cuts the documents of one stream into batches; begins where its checkpoint says.
 
-    For each item of the stream: `rows` for the documents of `Rows` and `Ddl`, `pass_item` for
-    everything else. Both return the batches that are full.
+    For each item of the stream: `rows` for `Rows`, `document` for `Ddl`, `pass_item` for everything
+    else. All of them return the batches that are full.
     """
 
     def __init__(
@@ -77,10 +109,9 @@ class Batcher:
         self._bytes = 0
         self._moved = False
         self._transaction: str | None = None
-        # of the transaction that is open: its rows so far, the crcs of those since the last fold
+        # of the transaction that is open: its documents so far, in the trail or pending
         self._rows = 0
         self._crc = 0
-        self._crcs: list[int] = []
         self._first = 0
         self._left_with_batch = False
         self._wants_boundary = False
@@ -105,36 +136,53 @@ class Batcher:
         """Nothing is in flight: another configuration may take over after a flush."""
         return self._transaction is None and self._resumed is None
 
-    def rows(self, transaction: str, encoded: Iterable[tuple[bytes | None, int]]) -> list[Batch]:
-        """Add documents of a transaction, with the crc of the raw bytes of each.
-
-        The first `to_skip` of them are compared and dropped; their document may be None.
+    def rows(self, transaction: str, encoded: EncodedRows) -> list[Batch]:
+        """Add the rows of an event, of which the encoder was told to skip `to_skip`.
 
         Raises:
             LostPositionError: The source sends other rows than those that are in the trail.
         """
+        if not encoded.starts:
+            return []
         if transaction != self._transaction:
             self._open(transaction)
+        self._pass_skipped(encoded)
         full: list[Batch] = []
-        documents, limits = self._documents, self._limits
-        for document, crc in encoded:
-            if self._resumed is not None:
-                self._count(crc)
-                self._compare(self._resumed)
-                continue
-            if document is None:
-                raise ValueError("a row that is not in the trail needs a document")
+        at, documents, skipped = 0, encoded.documents, encoded.skipped
+        while at < len(documents):
             # Cut before the document that is too many, not after the last that fits: the end of
             # the transaction may follow, and needs no mark then.
-            if documents and (
-                len(documents) >= limits.documents or self._bytes + len(document) > limits.bytes
-            ):
+            count, size = self._fitting(documents, at)
+            if not count:
                 full.append(self._cut())
-                documents = self._documents
-            self._count(crc)
-            documents.append(document)
-            self._bytes += len(document)
+                continue
+            self._documents.extend(documents[at : at + count])
+            self._bytes += size
+            self._count(encoded, skipped + at, skipped + at + count)
+            at += count
         return full
+
+    def document(self, transaction: str, document: bytes, raw: bytes) -> list[Batch]:
+        """Add a document that is no row, made of `raw`; dropped if it is in the trail already."""
+        if self.to_skip:
+            return self.rows(transaction, _Single((), 1, raw, (0, len(raw))))
+        return self.rows(transaction, _Single((document,), 0, raw, (0, len(raw))))
+
+    def _fitting(self, documents: Sequence[bytes], at: int) -> tuple[int, int]:
+        """How many documents from `at` on fit into the batch, and their length."""
+        room = self._limits.documents - len(self._documents)
+        if room <= 0:
+            return 0, 0
+        size = sum(map(len, documents[at : at + room]))
+        if self._bytes + size <= self._limits.bytes:
+            return min(room, len(documents) - at), size
+        count = size = 0
+        for document in documents[at : at + room]:
+            first = not self._documents and not count
+            if not first and self._bytes + size + len(document) > self._limits.bytes:
+                break
+            count, size = count + 1, size + len(document)
+        return count, size
 
     def pass_item(self, item: Item) -> list[Batch]:
         """Take what is no document: ends of transactions, new schemas, other files."""
@@ -160,7 +208,7 @@ class Batcher:
         return [self._cut()] if self._documents or self._moved else []
 
     def ask_for_boundary(self) -> None:
-        """Cut at the end of the transaction, and mark that batch: then the configuration changes."""
+        """Cut at the end of the transaction and mark that batch: the configuration may change."""
         self._wants_boundary = True
 
     def checkpoint(self) -> Checkpoint:
@@ -174,7 +222,6 @@ class Batcher:
             return self._resumed
         if self._transaction is None or not self._rows:
             return None
-        self._fold()
         return Inflight(self._transaction, self._rows, self._crc)
 
     def _open(self, transaction: str) -> None:
@@ -187,28 +234,26 @@ class Batcher:
             )
         self._transaction = transaction
         self._rows = self._crc = 0
-        self._crcs.clear()
         self._first = len(self._documents)
         self._left_with_batch = self._resumed is not None
 
-    def _count(self, crc: int) -> None:
-        self._rows += 1
-        self._crcs.append(crc)
+    def _count(self, encoded: EncodedRows, first: int, end: int) -> None:
+        """Take rows into what an in-flight mark says; events may group them as they like."""
+        starts = encoded.starts
+        raw = memoryview(encoded.rows)[starts[first] : starts[end]]
+        self._crc = crc32(raw, self._crc)
+        self._rows += end - first
 
-    def _fold(self) -> None:
-        # in the order of bytes that every machine uses for it: a checkpoint may move to another
-        crcs = array("I", self._crcs)
-        if crcs.itemsize != 4:  # noqa: PLR2004
-            raise AssertionError("array('I') has no four bytes here")
-        if _BIG_ENDIAN:
-            crcs.byteswap()
-        self._crc = crc32(crcs, self._crc)
-        self._crcs.clear()
-
-    def _compare(self, resumed: Inflight) -> None:
+    def _pass_skipped(self, encoded: EncodedRows) -> None:
+        due = min(self.to_skip, len(encoded.starts) - 1)
+        if encoded.skipped != due:
+            raise ValueError(f"{encoded.skipped} rows skipped where {due} are in the trail")
+        resumed = self._resumed
+        if resumed is None:
+            return
+        self._count(encoded, 0, due)
         if self._rows < resumed.rows:
             return
-        self._fold()
         if self._crc != resumed.crc:
             raise LostPositionError(
                 f"{resumed.transaction}: the first {resumed.rows} rows that the source sends now"
@@ -274,6 +319,3 @@ class Batcher:
         self._moved = False
         self._left_with_batch = self._transaction is not None and self._rows > 0
         return batch
-
-
-_BIG_ENDIAN = array("H", [1]).tobytes() == b"\0\1"

@@ -28,6 +28,7 @@ from caretaker.binlog.bson_writer import (
 from caretaker.binlog.model import RowContext
 
 _i32 = struct.Struct("<i").pack
+_i64 = struct.Struct("<q").pack
 _u32be = struct.Struct(">I").pack
 
 
@@ -99,31 +100,50 @@ class Envelope:
         prefix = context.id_prefix + table_hash
         zone = b"" if local_time is None else local_time.field(context.timestamp_s)
         return cls(
-            id_head=b"\x05_id\0" + _i32(len(prefix) + 4) + b"\0" + prefix,
-            head=element(b"ts", date(context.timestamp_s * 1000))
-            + zone
-            + element(b"op", text(op.encode()))
-            + DOCUMENT
-            + b"meta\0",
-            tail=element(b"src", source(context)) + b"\0",
+            b"\x05_id\0" + _i32(len(prefix) + 4) + b"\0" + prefix,
+            b"\x09ts\0" + _i64(context.timestamp_s * 1000) + zone + _OP_AND_META[op],
+            source(context) + b"\0",
         )
 
 
-def source(context: RowContext) -> Value:
-    """Return `src`."""
-    binlog = document(
-        (element(b"file", text(context.file.encode())), element(b"pos", int64(context.pos)))
-    )
-    gtid = NULL_VALUE if context.gtid is None else text(context.gtid.encode())
-    commit = NULL_VALUE if context.commit_us is None else int64(context.commit_us)
-    return DOCUMENT, document(
+_OP_AND_META = {op: element(b"op", text(op.encode())) + DOCUMENT + b"meta\0" for op in Op}
+
+
+def source(context: RowContext) -> bytes:
+    """Return the element `src`.
+
+    Written as one piece: for a transaction of one row this is a good part of its document's time.
+    """
+    file = context.file.encode()
+    gtid = b"\x0agtid\0"
+    if context.gtid is not None:
+        told = context.gtid.encode()
+        gtid = b"\x02gtid\0" + _i32(len(told) + 1) + told + b"\0"
+    commit = b"\x0acommit_us\0"
+    if context.commit_us is not None:
+        commit = b"\x12commit_us\0" + _i64(context.commit_us)
+    body = b"".join(
         (
-            element(b"binlog", (DOCUMENT, binlog)),
-            element(b"gtid", gtid),
-            element(b"server_id", int64(context.server_id)),
-            element(b"commit_us", commit),
+            b"\x03binlog\0",
+            _i32(_BINLOG_BYTES + len(file)),
+            b"\x02file\0",
+            _i32(len(file) + 1),
+            file,
+            b"\0\x12pos\0",
+            _i64(context.pos),
+            b"\0",
+            gtid,
+            b"\x12server_id\0",
+            _i64(context.server_id),
+            commit,
+            b"\0",
         )
     )
+    return b"\x03src\0" + _i32(len(body) + 4) + body
+
+
+#: Of `binlog` without the file's name: lengths, names, the position, ends.
+_BINLOG_BYTES = 4 + 6 + 4 + 1 + 5 + 8 + 1
 
 
 def row_document(  # noqa: PLR0913 - a document has these

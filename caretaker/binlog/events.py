@@ -1,7 +1,8 @@
 """The bodies of events that are not rows: what they say, checked byte by byte.
 
 Layouts are the servers' own (libs/mysql/binlog/event, sql/log_event.h); every number was held
-against recordings of MySQL 9.7 and MariaDB 10.11. Errors carry the reason; the stream adds the place.
+against recordings of MySQL 9.7 and MariaDB 10.11. Errors carry the reason, the stream adds the
+place.
 """
 
 from __future__ import annotations
@@ -187,16 +188,17 @@ _STATUS_CATALOG = 6
 
 @dataclass(slots=True)
 class Query:
-    """A statement as logged.
+    """A statement as logged."""
 
-    Attributes:
-        collation: The client's collation id, None where the event does not say.
-    """
-
-    schema: str
+    schema: bytes
     error_code: int
-    collation: int | None
+    status: bytes
     sql: bytes
+
+    @property
+    def collation(self) -> int | None:
+        """The client's collation id, None where the event does not say."""
+        return _client_collation(self.status)
 
 
 def parse_query(body: bytes, *, compressed: bool = False) -> Query:
@@ -212,12 +214,9 @@ def parse_query(body: bytes, *, compressed: bool = False) -> Query:
     if len(body) <= end or body[end]:
         raise CorruptEventError("a query event whose lengths do not fit")
     sql = body[end + 1 :]
-    return Query(
-        body[at:end].decode("utf-8", "backslashreplace"),
-        error_code,
-        _client_collation(body[_QUERY.size : at]),
-        inflate(sql) if compressed else sql,
-    )
+    if compressed:
+        sql = inflate(sql)
+    return Query(body[at:end], error_code, body[_QUERY.size : at], sql)
 
 
 def _client_collation(status: bytes) -> int | None:

@@ -64,7 +64,7 @@ class GtidSet:
                     start, end = int(interval[1]), int(interval[2] or interval[1])
                     if not 0 < start <= end < GNO_END:
                         raise CaseError(f"GTID set: no interval: {token!r}", target=text)
-                    result._insert((sid, tag), start, end + 1)
+                    result.insert((sid, tag), start, end + 1)
                     open_tag = False
                 elif _TAG.fullmatch(token) is not None and not open_tag:
                     tag, open_tag = token.lower(), True
@@ -92,17 +92,22 @@ class GtidSet:
                 start, end = cursor.uint(8), cursor.uint(8)
                 if not 0 < start < end <= GNO_END:
                     raise CorruptEventError(f"GTID set: no interval: {start}, {end}")
-                result._insert((sid, tag), start, end)
+                result.insert((sid, tag), start, end)
         if cursor.left:
             raise CorruptEventError(f"GTID set: {cursor.left} bytes too many")
         return result
 
-    def encode(self) -> bytes:
+    def encode(self, *, tagged: bool | None = None) -> bytes:
         """The wire form, byte for byte that of PREVIOUS_GTIDS.
 
-        Without tags it is the form that servers older than 8.3 understand.
+        Of its two formats a set without tags takes the one that servers older than 8.3 understand,
+        unless `tagged` says otherwise: a server that has seen a tag writes no other any more.
         """
-        tagged = any(tag for _, tag in self._sets)
+        has_tags = any(tag for _, tag in self._sets)
+        if tagged is None:
+            tagged = has_tags
+        elif has_tags and not tagged:
+            raise ValueError("a set with tags in the format that has none")
         count = len(self._sets)
         head = b"\x01" + count.to_bytes(6, "little") + b"\x01" if tagged else _u64(count)
         parts = [head]
@@ -122,9 +127,10 @@ class GtidSet:
         if intervals and intervals[-1][1] == gtid.gno:
             intervals[-1] = (intervals[-1][0], gtid.gno + 1)
         else:
-            self._insert(key, gtid.gno, gtid.gno + 1)
+            self.insert(key, gtid.gno, gtid.gno + 1)
 
-    def _insert(self, key: Key, start: int, end: int) -> None:
+    def insert(self, key: Key, start: int, end: int) -> None:
+        """Add the transactions of a server and tag from `start` up to, not including, `end`."""
         intervals = self._sets.setdefault(key, [])
         at = bisect_right(intervals, start, key=_start)
         if at and intervals[at - 1][1] >= start:
@@ -146,7 +152,7 @@ class GtidSet:
         result = self.copy()
         for key, intervals in other._sets.items():
             for start, end in intervals:
-                result._insert(key, start, end)
+                result.insert(key, start, end)
         return result
 
     def subtract(self, other: GtidSet) -> GtidSet:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-import struct
-from collections.abc import Iterator
 from enum import IntEnum
 from typing import TypeAlias
 
+from caretaker.binlog.bson_reader import elements
 from caretaker.binlog.bson_writer import ARRAY, DOCUMENT, Value, array, document, element
 from caretaker.binlog.cursor import Cursor
 from caretaker.binlog.jsonb import json_value
@@ -96,7 +95,7 @@ def _apply(value: Value, legs: list[Leg], operation: Operation, new: Value | Non
 def _apply_to_object(
     value: Value, name: bytes, legs: list[Leg], operation: Operation, new: Value | None
 ) -> Value:
-    members = dict(_elements(value[1]))
+    members = dict(elements(value[1]))
     if b"\0" in name:
         raise CorruptEventError(f"the JSON key {name!r} contains NUL, which no BSON key can")
     if operation is Operation.INSERT and not legs:
@@ -117,7 +116,7 @@ def _apply_to_object(
 def _apply_to_array(
     value: Value, index: int, legs: list[Leg], operation: Operation, new: Value | None
 ) -> Value:
-    cells = [cell for _, cell in _elements(value[1])]
+    cells = [cell for _, cell in elements(value[1])]
     if operation is Operation.INSERT and not legs:
         if new is None:
             raise CorruptEventError("JSON INSERT of nothing")
@@ -129,24 +128,3 @@ def _apply_to_array(
     else:
         cells[index] = _apply(cells[index], legs, operation, new)
     return array(cells)
-
-
-_FIXED_SIZES = {0x01: 8, 0x08: 1, 0x0A: 0, 0x10: 4, 0x12: 8, 0x13: 16}
-_TEXT, _DOCUMENT, _ARRAY, _BINARY = 0x02, 0x03, 0x04, 0x05
-
-
-def _elements(body: bytes) -> Iterator[tuple[bytes, Value]]:
-    """Yield the elements of a BSON document that `jsonb` wrote."""
-    place = 4
-    while body[place]:
-        code = body[place]
-        name_end = body.index(b"\0", place + 1)
-        start = name_end + 1
-        if code in _FIXED_SIZES:
-            end = start + _FIXED_SIZES[code]
-        else:
-            length = int(struct.unpack_from("<i", body, start)[0])
-            # A document's length counts itself, a text's not, BinData's neither it nor its subtype.
-            end = start + length + {_TEXT: 4, _BINARY: 5}.get(code, 0)
-        yield body[place + 1 : name_end], (bytes((code,)), body[start:end])
-        place = end

@@ -95,8 +95,7 @@ class EventType(IntEnum):
     DELETE_ROWS_COMPRESSED = 171
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(NamedTuple):
     """A place between two events of a file."""
 
     file: str
@@ -131,7 +130,7 @@ class SourceIdentity:
 
 @dataclass(slots=True)
 class RowContext:
-    """Where the rows of one rows event come from; one object an event, `next_row` one a transaction.
+    """Where the rows of a rows event come from; an object an event, a `next_row` a transaction.
 
     Attributes:
         timestamp_s: The event header's time.
@@ -206,7 +205,7 @@ class Ddl:
 
     Attributes:
         transaction: As in `Commit`; CREATE TABLE ... SELECT shares its transaction with rows.
-        sql: As logged, decoded by the character set that the event names.
+        sql: As logged, decoded by the character set that the event names, passwords masked.
         raw: The same as bytes; their crc is what an in-flight mark compares.
         schema: The default database of the session, "" without one.
         error_code: Not 0 where the statement failed on the source and was logged all the same.
@@ -330,9 +329,9 @@ class Inflight:
     Attributes:
         transaction: Its GTID, or where it started.
         rows: Documents of it in the trail, 1 or more.
-        crc: crc32 of the four-byte crcs of their raw bytes, one after the other: what the source
-            sends again must be the same rows in the same order. The crc of row `rows` alone would
-            take one of two equal rows for the other.
+        crc: crc32 of their raw bytes, one after the other: what the source sends again must be the
+            same rows in the same order, however it groups them into events. The crc of row `rows`
+            alone would take one of two equal rows for the other.
     """
 
     transaction: str

@@ -3,11 +3,11 @@
 The two differ while an XA transaction is prepared and not settled: its rows must come again after a
 restart, although later transactions are in the trail.
 
-- MySQL with GTIDs: the set simply lacks the GTID of the XA PREPARE. A server sends what a set lacks,
-  that transaction and no other. A purge that takes it with it is found like any other:
+- MySQL with GTIDs: the set simply lacks the GTID of the XA PREPARE. A server sends what a set
+  lacks, that transaction and no other. A purge that takes it with it is found like any other:
   `GTID_SUBSET(gtid_purged, saved)` is false.
-- MariaDB, and files: a position has no holes, so the dump begins before the oldest such transaction,
-  and `ahead` tells the stream up to where everything else is in the trail already.
+- MariaDB, and files: a position has no holes, so the dump begins before the oldest such
+  transaction, and `ahead` tells the stream up to where all else is in the trail already.
 """
 
 from __future__ import annotations

@@ -397,10 +397,13 @@ class UpdateSource(_DocumentSource):
                 source.add(2, f"x = {self._slices[column.index]}")
                 source.add(2, *self._change(column, old=True, new=False))
             return
-        value = _step(source, 2, after, column, "a")
+        value = _step(source, 2, after, column, "f")
         if column.kept:
             source.add(2, f"y = {value}")
             source.add(2, *self._change(column, old=False, new=True))
+        if after.base == "f":
+            source.add(2, "a = f")
+            after.base = "a"
 
     def _varying(
         self, segment: _Segment, after: _Image, starts: dict[int, str], ends: dict[int, str]

@@ -134,7 +134,7 @@ class RowsEncoder:
             known = self._table(table)
             if known.plan is None:
                 return EncodedRows()
-            event = _event(event_type, body, len(table.columns))
+            event = _event(event_type, body, known, len(table.columns))
             return self._encode(event, known, context, skip)
         except (CorruptEventError, RefusedError) as error:
             raise _placed(error, table, context) from None
@@ -142,16 +142,31 @@ class RowsEncoder:
     def _table(self, table: TableMap) -> _Table:
         known = self._tables.get(table)
         if known is None:
-            parts = TableParts.of(table.schema, table.name)
-            if self._filters.covers(table.schema, table.name):
-                plan = TablePlan.of(table, self._charsets, self._filters)
-                known = _Table(parts, plan, Decoders(plan, self._charsets, parts.meta))
-            else:
-                known = _Table(parts, None, None)
+            known = self._new_table(table)
             self._tables[table] = known
             if len(self._tables) > _MOST_TABLES:
                 self._tables.popitem(last=False)
         return known
+
+    def _new_table(self, table: TableMap) -> _Table:
+        parts = TableParts.of(table.schema, table.name)
+        plan = decoders = None
+        if self._filters.covers(table.schema, table.name):
+            plan = TablePlan.of(table, self._charsets, self._filters)
+            decoders = Decoders(plan, self._charsets, parts.meta)
+        bitmap, all_present = _all_present(len(table.columns))
+        filled = b"\xff" * len(bitmap)
+        count = _lenenc(len(table.columns))
+        return _Table(
+            parts,
+            plan,
+            decoders,
+            frozenset((count + bitmap, count + filled)),
+            frozenset((count + 2 * bitmap, count + 2 * filled)),
+            len(count) + len(bitmap),
+            len(bitmap),
+            all_present,
+        )
 
     def _encode(self, event: _Event, known: _Table, context: RowContext, skip: int) -> EncodedRows:
         envelope = Envelope.of(event.op, known.parts.hash, context, self._local_time)
@@ -192,9 +207,22 @@ class RowsEncoder:
 
 @dataclass(slots=True)
 class _Table:
+    """A table version: its parts of a document, and how to decode it if the trail has it.
+
+    Attributes:
+        heads: What stands before the rows of inserts and deletes whose images have all columns,
+            and `update_heads` of updates: the bits behind the last column are 1 in MySQL, and 0
+            in MariaDB.
+    """
+
     parts: TableParts
     plan: TablePlan | None
     decoders: Decoders | None
+    heads: frozenset[bytes]
+    update_heads: frozenset[bytes]
+    head_bytes: int
+    bitmap_bytes: int
+    all_present: list[bool]
 
 
 @dataclass(slots=True)
@@ -223,6 +251,32 @@ class _Run:
     seq: int
 
 
+def _usual(event_type: int, body: bytes, known: _Table) -> _Event | None:
+    """Return an event whose images have all columns, uncompressed; None where it is another."""
+    kind = _USUAL.get(event_type)
+    if kind is None:
+        return None
+    op, is_version_2 = kind
+    place = _TABLE_ID + 2
+    if is_version_2:
+        # Extra data, whose length counts itself.
+        extra = int.from_bytes(body[place : place + 2], "little")
+        place += extra if extra > 2 else 2  # noqa: PLR2004
+    end = place + known.head_bytes
+    if op is Op.UPDATE:
+        end += known.bitmap_bytes
+        if body[place:end] not in known.update_heads:
+            return None
+    elif body[place:end] not in known.heads:
+        return None
+    return _Event(op, body[end:], known.all_present, known.all_present, False, False)  # noqa: FBT003
+
+
+_USUAL = {
+    int(kind): (op, kind in _VERSION_2)
+    for kind, op in _OPS.items()
+    if kind not in _COMPRESSED and kind is not _T.PARTIAL_UPDATE_ROWS
+}
 _ALL_PRESENT: dict[int, tuple[bytes, list[bool]]] = {}
 
 
@@ -233,13 +287,17 @@ def _all_present(count: int) -> tuple[bytes, list[bool]]:
     return _ALL_PRESENT[count]
 
 
-def _event(event_type: int, body: bytes, columns: int) -> _Event:
+def _event(event_type: int, body: bytes, known: _Table, columns: int) -> _Event:
+    usual = _usual(event_type, body, known)
+    if usual is not None:
+        return usual
     op = _OPS.get(event_type)
     if op is None:
         raise CorruptEventError(f"an event of type {event_type} has no rows")
-    cursor = Cursor(body, _TABLE_ID + 2)  # the id and flags
+    cursor = Cursor(body)
+    cursor.take(_TABLE_ID + 2)  # the id and flags
     if event_type in _VERSION_2:
-        cursor.take(max(cursor.uint(2) - 2, 0))  # extra data, its length counts itself
+        cursor.take(max(cursor.uint(2) - 2, 0))  # extra data
     count = cursor.lenenc()
     if count != columns:
         raise CorruptEventError(f"rows of {count} columns, the table map has {columns}")
@@ -252,10 +310,18 @@ def _event(event_type: int, body: bytes, columns: int) -> _Event:
     partial = _differs(first, bitmap) or _differs(second, bitmap)
     if partial:
         before, after = bits(first, count), bits(second, count)
-    rows = cursor.take(cursor.left)
+    rows = cursor.rest()
     if event_type in _COMPRESSED:
         rows = _inflate(rows)
     return _Event(op, rows, before, after, partial, event_type == _T.PARTIAL_UPDATE_ROWS)
+
+
+def _lenenc(count: int) -> bytes:
+    return bytes((count,)) if count < _ONE_BYTE else b"\xfc" + count.to_bytes(2, "little")
+
+
+#: Length-encoded integers below are one byte.
+_ONE_BYTE = 251
 
 
 def _differs(bitmap: bytes, whole: bytes) -> bool:
@@ -274,7 +340,7 @@ def _inflate(rows: bytes) -> bytes:
         raise CorruptEventError(f"compressed rows that begin with {rows[:5].hex()}")
     inflater = zlib.decompressobj()
     try:
-        inflated = inflater.decompress(cursor.take(cursor.left), length + 1)
+        inflated = inflater.decompress(cursor.rest(), length + 1)
     except zlib.error as error:
         raise CorruptEventError(f"compressed rows that zlib refuses: {error}") from None
     if len(inflated) != length:
@@ -318,14 +384,14 @@ def _encode_plainly(event: _Event, known: _Table, envelope: Envelope, run: _Run)
     cursor = Cursor(event.rows)
     encoded = run.encoded
     while cursor.left:
-        start = cursor.offset
+        start = len(event.rows) - cursor.left
         after: list[Cell] = []
         before = read_image(cursor, codecs, event.before)
         if event.json_differences:
             after = read_partial_image(cursor, types, codecs, event.after)
         elif event.op is Op.UPDATE:
             after = read_image(cursor, codecs, event.after)
-        if cursor.offset == start:
+        if len(event.rows) - cursor.left == start:
             raise CorruptEventError(f"a row without bytes at {start}")
         if event.op is Op.UPDATE:
             changes = updated(plan, before, after)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from types import GeneratorType
 
 from caretaker.binlog import events, frames
 from caretaker.binlog.events import Decompress
@@ -44,7 +45,7 @@ from caretaker.binlog.model import (
 )
 from caretaker.binlog.progress import ahead_position, behind, mode_of
 from caretaker.binlog.sql_text import decode_sql
-from caretaker.binlog.statements import Kind, kind_of, xid_of
+from caretaker.binlog.statements import Kind, kind_of, without_secrets, xid_of
 from caretaker.binlog.transactions import Naming, Transaction
 from caretaker.binlog.xa import XaSpool
 from caretaker.errors import CorruptEventError, LostPositionError, RefusedError
@@ -120,7 +121,7 @@ class Stream:
             self._ahead = file_order(ahead_position(checkpoint))
         elif source.flavor is Flavor.MARIADB:
             self._behind = behind(checkpoint)
-        self._readers = self._read_by_type()
+        self._readers = {int(kind): reader for kind, reader in self._read_by_type().items()}
 
     @property
     def position(self) -> Position:
@@ -147,6 +148,8 @@ class Stream:
         event = self._frames.open(payload)
         if isinstance(event, EndOfLog):
             return (event,)
+        if not event.file and event.type not in _OPENING:
+            raise self._frames.corrupt(f"{type_name(event.type)} before the first file")
         return self._read(event)
 
     def _read(self, event: Event) -> Iterable[Item]:
@@ -163,7 +166,7 @@ class Stream:
             items = reader(event)
         except CorruptEventError as error:
             raise _placed(error, event) from error
-        return _guarded(items, event) if isinstance(items, Iterator) else items
+        return _guarded(items, event) if type(items) is GeneratorType else items
 
     def _read_by_type(self) -> dict[int, Callable[[Event], Iterable[Item]]]:
         return {
@@ -233,7 +236,7 @@ class Stream:
         gtid = transaction.gtid
         if isinstance(gtid, MariadbGtid) and self._mode is Mode.GTID:
             transaction.skip = self._comes_again(gtid, event)
-        else:
+        elif self._mode is Mode.FILE:
             transaction.skip = file_order(transaction.start) < self._ahead
         self._transaction = transaction
 
@@ -245,7 +248,8 @@ class Stream:
             del self._behind[gtid.domain]
         elif gtid.seq >= due.seq:
             raise LostPositionError(
-                f"{event.start}: the source is at {mariadb_text(gtid)} and never sent {mariadb_text(due)}, which the trail has",
+                f"{event.start}: the source is at {mariadb_text(gtid)} and never sent"
+                f" {mariadb_text(due)}, which the trail has",
                 target=event.start,
             )
         return True
@@ -384,9 +388,9 @@ class Stream:
             items.append(
                 Ddl(
                     transaction.name,
-                    decode_sql(query.sql, query.collation),
+                    decode_sql(without_secrets(query.sql), query.collation),
                     query.sql,
-                    query.schema,
+                    query.schema.decode("utf-8", "backslashreplace"),
                     query.error_code,
                     kind is Kind.ADMINISTRATION,
                     context,
@@ -522,6 +526,7 @@ class Stream:
         )
 
 
+_OPENING = frozenset((_E.ROTATE, _E.FORMAT_DESCRIPTION))
 _NEVER_INSIDE = frozenset(
     (
         *(_E.TRANSACTION_PAYLOAD, _E.FORMAT_DESCRIPTION, _E.ROTATE, _E.HEARTBEAT, _E.HEARTBEAT_V2),
@@ -545,7 +550,7 @@ def _guarded(items: Iterable[Item], event: Event) -> Iterator[Item]:
 
 
 def _not_audited(kind: Kind, query: events.Query, event: Event) -> RefusedError:
-    quoted = query.sql[:_QUOTED].decode("utf-8", "backslashreplace")
+    quoted = without_secrets(query.sql)[:_QUOTED].decode("utf-8", "backslashreplace")
     if kind is Kind.ROWS:
         reason, hint = "statement-based DML cannot be audited", _ROW_FORMAT
     else:

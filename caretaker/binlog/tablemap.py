@@ -104,8 +104,9 @@ class _Draft:
         return [column.index for column in self.columns if column.type in types]
 
     def texts(self) -> list[int]:
-        # In MariaDB geometry is a kind of blob here, too.
-        return self.of(_TEXTS | {_C.GEOMETRY} if self.flavor is Flavor.MARIADB else _TEXTS)
+        # Seen on both: a geometry is a text here to MariaDB, a vector to MySQL.
+        kind = _C.GEOMETRY if self.flavor is Flavor.MARIADB else _C.VECTOR
+        return self.of(_TEXTS | {kind})
 
     def set(self, index: int, **values: object) -> None:
         self.columns[index] = replace(self.columns[index], **values)  # type: ignore[arg-type]

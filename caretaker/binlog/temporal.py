@@ -15,11 +15,13 @@ def fraction_width(digits: int) -> int:
 
 
 def _fraction(raw: bytes, digits: int) -> bytes:
+    if not digits:
+        return b""
     # Stored as hundredths, ten-thousandths or millionths.
     stored = b"%0*d" % (2 * len(raw), int.from_bytes(raw, "big"))
     if len(stored) > 2 * len(raw):
         raise ValueError(f"{raw.hex()} is no fraction of a second")
-    return b"." + stored[:digits] if digits else b""
+    return b"." + stored[:digits]
 
 
 def date_text(raw: bytes) -> bytes:

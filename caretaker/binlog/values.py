@@ -247,10 +247,14 @@ def _known(column: Column) -> Codec:
     return Codec(0, 1, lambda raw: convert(raw.ljust(width, b"\0")))
 
 
+_FIRST_UUID_AS_READ = 6
+
+
 def _uuid(raw: bytes) -> Value:
-    # Stored with its time last to first, so that it sorts by time; those of version 6 and later
-    # sort as they are and are stored so: they have no variant bit where the others have theirs.
-    if raw[6] & 0x80:
+    # Versions 1 to 5 are stored with their groups from last to first, so that they sort by time;
+    # then the variant's byte is the 7th and the version's the 9th. All others are stored as they
+    # are read, and then it is the other way round.
+    if raw[6] & 0x80 and raw[8] >> 4 < _FIRST_UUID_AS_READ:
         raw = raw[12:16] + raw[10:12] + raw[8:10] + raw[6:8] + raw[0:6]
     return binary(raw, UUID)
 
@@ -260,7 +264,14 @@ def _inet4(raw: bytes) -> Value:
 
 
 def _inet6(raw: bytes) -> Value:
+    # The server spells addresses that hold an IPv4 one with dots.
+    if raw[:12] == _MAPPED or (not any(raw[:12]) and any(raw[12:14])):
+        tail = ipaddress.IPv4Address(raw[12:])
+        return text(f"::{'ffff:' if raw[11] else ''}{tail}".encode())
     return text(str(ipaddress.IPv6Address(raw)).encode())
+
+
+_MAPPED = bytes(10) + b"\xff\xff"
 
 
 _KNOWN_WIDTHS = {KnownType.UUID: 16, KnownType.INET4: 4, KnownType.INET6: 16}
@@ -278,8 +289,8 @@ def _compressed(to_bson: ToBson) -> ToBson:
 def inflate_column(raw: bytes) -> bytes:
     """Return what a COMPRESSED column of MariaDB holds.
 
-    First byte: method in the upper half (0 stored, 8 zlib), 0x08 whether zlib's own header is
-    there, lower three bits how many big-endian bytes of the original length follow.
+    First byte: method in the upper half (0 stored, 8 zlib), 0x08 where zlib's own header is left
+    out, lower three bits how many big-endian bytes of the original length follow.
     """
     if not raw:
         return b""
@@ -289,7 +300,7 @@ def inflate_column(raw: bytes) -> bytes:
     length = int.from_bytes(raw[1 : 1 + length_bytes], "big")
     if method != 8 or length > _MOST_INFLATED:  # noqa: PLR2004
         raise ValueError(f"a compressed column that begins with {raw[:5].hex()}")
-    bits = zlib.MAX_WBITS if raw[0] & 8 else -zlib.MAX_WBITS
+    bits = -zlib.MAX_WBITS if raw[0] & 8 else zlib.MAX_WBITS
     inflater = zlib.decompressobj(bits)
     try:
         data = inflater.decompress(raw[1 + length_bytes :], length + 1)

@@ -25,14 +25,14 @@ _UNPACK_WITHIN_S = 120
 
 # What maintainer scripts and other programs of these packages need, and no server does.
 _NOT_NEEDED = re.compile(
-    r"""perl | perl-base | perl-modules-.* | libperl5.* | lib(json|text-.*)-perl
+    r"""perl | perl-base | perl-modules-.* | libperl5.* | lib(json|text-.*)-perl | libdb5\.3.*
       | debconf | libdebconfclient0 | ucf | adduser | passwd | base-passwd | login\.defs
-      | sensible-utils | systemd | libsystemd-shared | sysvinit-utils | init-system-helpers
-      | procps | netbase | dpkg | tar | coreutils | libc-l10n | locales
-      | libc-gconv-modules-extra | readline-common | gnupg.* | gpg.* | dirmngr | pinentry-.* | ssl-cert | openssl
-      | fonts-.* | postgresql-common | postgresql-client-common | gcc-.*-base | libdb5\.3.*""",
+      | systemd | libsystemd-shared | sysvinit-utils | init-system-helpers | procps | netbase
+      | dpkg | tar | coreutils | sensible-utils | libc-l10n | locales | libc-gconv-modules-extra
+      | gnupg.* | gpg.* | dirmngr | pinentry-.* | ssl-cert | openssl | readline-common
+      | fonts-.* | postgresql-common | postgresql-client-common | gcc-.*-base""",
     re.VERBOSE,
-)  # fmt: skip
+)
 _NO_USE = ("doc", "man", "locale", "lintian", "info", "bug", "fonts")
 
 _CONFIGURATION = """\

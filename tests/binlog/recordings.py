@@ -47,6 +47,8 @@ class Recording:
     dumped_from: Position
     executed_after: str
     tables: dict[str, int]
+    known: str | None
+    marks: dict[str, str]
     packets: tuple[bytes, ...]
 
     @property
@@ -76,6 +78,8 @@ def recording(name: str) -> Recording:
         Position(file, pos),
         told["executed_after"],
         told["tables"],
+        told["known"],
+        told["marks"],
         tuple(map(bytes.fromhex, lines)),
     )
 
@@ -148,8 +152,12 @@ def a_stream(
 
 def items_of(told: Recording, stream: Stream | None = None) -> list[Item]:
     """Everything that a recording gives."""
-    reader = stream or a_stream(told)
-    return [item for payload in told.payloads for item in reader.feed(payload)]
+    return drained(stream or a_stream(told), told.payloads)
+
+
+def drained(stream: Stream, payloads: Iterable[bytes]) -> list[Item]:
+    """All items of some payloads."""
+    return [item for payload in payloads for item in stream.feed(payload)]
 
 
 def image_of(item: Rows) -> bytes:
@@ -157,24 +165,36 @@ def image_of(item: Rows) -> bytes:
     return item.body[8:]
 
 
-def documents(item: Rows | Ddl, seq: int, skip: int) -> list[tuple[bytes | None, int]]:
-    """One document an event, which names what it was made of: enough to see losses and doubles."""
+@dataclass(frozen=True)
+class OpaqueRows:
+    """One document an event, which names what it was made of: shows losses and doubles."""
+
+    documents: tuple[bytes, ...]
+    skipped: int
+    rows: bytes
+    starts: tuple[int, ...]
+
+
+def document_of(item: Rows | Ddl, seq: int) -> bytes:
     raw = item.raw if isinstance(item, Ddl) else image_of(item)
     key = "ddl" if isinstance(item, Ddl) else str(item.table)
     row = item.context.next_row.get(key, 0)
     item.context.next_row[key] = row + 1
-    told = f"{item.transaction} {key} {row} {crc32(raw)} {item.context.id_prefix.hex()} #{seq}"
-    return [(None if skip else told.encode(), crc32(raw))]
+    prefix = item.context.id_prefix.hex()
+    return f"{item.transaction} {key} {row} {crc32(raw)} {prefix} #{seq}".encode()
 
 
-def batches_of(
-    items: Iterable[Item], batcher: Batcher
-) -> Iterator[Batch]:
+def batches_of(items: Iterable[Item], batcher: Batcher) -> Iterator[Batch]:
     """Drive a batcher as the program does."""
     for item in items:
-        if isinstance(item, Rows | Ddl):
-            encoded = documents(item, batcher.next_seq, batcher.to_skip)
-            yield from batcher.rows(item.transaction, encoded)
+        if isinstance(item, Rows):
+            raw, skip = image_of(item), min(batcher.to_skip, 1)
+            document = document_of(item, batcher.next_seq)
+            rows = OpaqueRows(() if skip else (document,), skip, raw, (0, len(raw)))
+            yield from batcher.rows(item.transaction, rows)
+        elif isinstance(item, Ddl):
+            document = document_of(item, batcher.next_seq)
+            yield from batcher.document(item.transaction, document, item.raw)
         else:
             yield from batcher.pass_item(item)
     yield from batcher.flush()
@@ -185,6 +205,9 @@ def trail_of(
 ) -> list[Batch]:
     """Read a recording to its end."""
     start = checkpoint or told.start()
-    return list(
-        batches_of(items_of(told, a_stream(told, start)), Batcher(start, told.flavor, limits))
-    )
+    items = items_of(told, a_stream(told, start))
+    return list(batches_of(items, Batcher(start, told.flavor, limits)))
+
+
+def documents_of(batches: Iterable[Batch]) -> list[bytes]:
+    return [document for batch in batches for document in batch.documents]

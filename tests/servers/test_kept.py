@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -61,6 +62,7 @@ def starter():
         server, keeper, folder = process.stdout.readline().split()
         yield process, int(server), int(keeper), Path(folder)
         process.kill()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_a_test_that_is_killed_leaves_neither_server_nor_data(starter):

@@ -10,6 +10,14 @@ from tests.servers import dump
 pytestmark = pytest.mark.live("mariadb")
 
 
+@pytest.fixture
+def database(mariadb_server, name):
+    """A database of its own."""
+    mariadb_server.run(f"CREATE DATABASE {name}")
+    yield name
+    mariadb_server.run(f"DROP DATABASE {name}")
+
+
 def test_it_logs_rows_with_everything_about_a_column(mariadb_server):
     """What the audit trail refuses to do without."""
     ((version, *settings),) = mariadb_server.ask(
@@ -19,18 +27,18 @@ def test_it_logs_rows_with_everything_about_a_column(mariadb_server):
     assert settings == ["ROW", "FULL", "FULL"]
 
 
-def test_a_transaction_can_be_dumped_by_gtid(mariadb_server, name):
+def test_a_transaction_can_be_dumped_by_gtid(mariadb_server, database):
     """The rows of the one that follows the position, and nothing else."""
-    mariadb_server.run(f"CREATE DATABASE {name}", f"CREATE TABLE {name}.t (colour VARCHAR(20))")
+    mariadb_server.run(f"CREATE TABLE {database}.t (colour VARCHAR(20))")
     ((before,),) = mariadb_server.ask("SELECT @@gtid_binlog_pos")
-    mariadb_server.run(f"USE {name}", "INSERT INTO t VALUES ('ultramarine')")
+    mariadb_server.run(f"USE {database}", "INSERT INTO t VALUES ('ultramarine')")
 
     events = dict(dump.mariadb_events(mariadb_server, before))
 
     assert {dump.MARIADB_GTID, dump.TABLE_MAP, dump.WRITE_ROWS_V1, dump.XID} <= events.keys()
     assert b"ultramarine" in events[dump.WRITE_ROWS_V1]
     assert b"colour" in events[dump.TABLE_MAP]
-    assert name.encode() in events[dump.TABLE_MAP]
+    assert database.encode() in events[dump.TABLE_MAP]
 
 
 def test_what_was_committed_survives_kill_9(start_mariadb):

@@ -24,7 +24,8 @@ from pymongo.errors import (
 
 pytestmark = pytest.mark.live("mongodb")
 
-SHORT = {"serverSelectionTimeoutMS": 15000}
+# A wait for ever is an answer too, and the wrong one.
+SHORT = {"serverSelectionTimeoutMS": 15000, "socketTimeoutMS": 30000}
 
 
 @pytest.fixture
@@ -246,6 +247,7 @@ def test_a_unique_index_names_itself(db):
     db.c.insert_many([{"_id": 1, "a": 1, "b": 1}, {"_id": 2, "a": 2, "b": 2}])
     with pytest.raises(DuplicateKeyError, match="index: a_b") as caught:
         db.c.insert_one({"a": 1, "b": 1})
+    assert caught.value.details is not None
     assert caught.value.details["keyPattern"] == {"a": 1, "b": -1}
     with pytest.raises(DuplicateKeyError, match="index: a_b"):
         db.c.update_one({"_id": 2}, {"$set": {"a": 1, "b": 1}})

@@ -10,6 +10,14 @@ from tests.servers import dump
 pytestmark = pytest.mark.live("mysql")
 
 
+@pytest.fixture
+def database(mysql_server, name):
+    """A database of its own."""
+    mysql_server.run(f"CREATE DATABASE {name}")
+    yield name
+    mysql_server.run(f"DROP DATABASE {name}")
+
+
 def test_it_logs_rows_with_gtids_and_everything_about_a_column(mysql_server):
     """What the audit trail refuses to do without."""
     ((version, *settings),) = mysql_server.ask(
@@ -19,18 +27,18 @@ def test_it_logs_rows_with_gtids_and_everything_about_a_column(mysql_server):
     assert settings == ["ON", "ROW", "FULL", "FULL"]
 
 
-def test_a_transaction_can_be_dumped_by_gtid(mysql_server, name):
+def test_a_transaction_can_be_dumped_by_gtid(mysql_server, database):
     """The rows of the one that follows the set, with their column's name, and nothing else."""
-    mysql_server.run(f"CREATE DATABASE {name}", f"CREATE TABLE {name}.t (colour VARCHAR(20))")
+    mysql_server.run(f"CREATE TABLE {database}.t (colour VARCHAR(20))")
     ((before,),) = mysql_server.ask("SELECT @@gtid_executed")
-    mysql_server.run(f"USE {name}", "INSERT INTO t VALUES ('ultramarine')")
+    mysql_server.run(f"USE {database}", "INSERT INTO t VALUES ('ultramarine')")
 
     events = dict(dump.mysql_events(mysql_server, before.replace("\n", "")))
 
     assert {dump.GTID, dump.TABLE_MAP, dump.WRITE_ROWS, dump.XID} <= events.keys()
     assert b"ultramarine" in events[dump.WRITE_ROWS]
     assert b"colour" in events[dump.TABLE_MAP]
-    assert name.encode() in events[dump.TABLE_MAP]
+    assert database.encode() in events[dump.TABLE_MAP]
 
 
 def test_a_reader_may_follow_and_not_write(start_mysql):
