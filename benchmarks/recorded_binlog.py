@@ -63,7 +63,12 @@ def _recorded(server: Sql, narrow: int) -> Iterator[Workload]:
     wide, single = narrow // 5, narrow // 5
     plans: list[tuple[str, int, Callable[[Any], None], Callable[[Any], None]]] = [
         ("narrow_insert", narrow, _made(_NARROW), _inserts(narrow, _narrow_row)),
-        ("narrow_update", narrow, _made(_NARROW, narrow, _narrow_row), _updates(narrow, "k = k + 1")),
+        (
+            "narrow_update",
+            narrow,
+            _made(_NARROW, narrow, _narrow_row),
+            _updates(narrow, "k = k + 1"),
+        ),
         ("wide_insert", wide, _made(_WIDE), _inserts(wide, _wide_row)),
         (
             "wide_update",
@@ -142,13 +147,15 @@ def _narrow_row(chance: random.Random) -> list[Any]:
 
 def _wide_row(chance: random.Random) -> list[Any]:
     def moment() -> str:
+        day = f"{chance.randrange(1, 13):02}-{chance.randrange(1, 29):02}"
         return (
-            f"20{chance.randrange(10, 30)}-{chance.randrange(1, 13):02}-{chance.randrange(1, 29):02} "
+            f"20{chance.randrange(10, 30)}-{day} "
             f"{chance.randrange(24):02}:{chance.randrange(60):02}:{chance.randrange(60):02}."
             f"{chance.randrange(10**6):06}"
         )
 
-    document = {"customer": chance.randrange(10**6), "tags": ["a", "bb"], "paid": True, "name": "x y"}
+    customer = chance.randrange(10**6)
+    document = {"customer": customer, "tags": ["a", "bb"], "paid": True, "name": "x y"}
     return [
         None,
         *(chance.randrange(-(10**15), 10**15) for _ in range(7)),

@@ -99,6 +99,4 @@ def document(elements: Iterable[bytes]) -> bytes:
 
 def array(values: Iterable[Value]) -> Value:
     """Return an array."""
-    return ARRAY, document(
-        element(b"%d" % place, value) for place, value in enumerate(values)
-    )
+    return ARRAY, document(element(b"%d" % place, value) for place, value in enumerate(values))

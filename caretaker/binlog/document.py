@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from enum import StrEnum
@@ -16,10 +16,7 @@ from enum import StrEnum
 from caretaker.binlog.bson_writer import (
     DOCUMENT,
     NULL_VALUE,
-    TEXT,
     Value,
-    binary,
-    date,
     document,
     element,
     int64,
@@ -30,7 +27,6 @@ from caretaker.binlog.model import RowContext
 _i32 = struct.Struct("<i").pack
 _i64 = struct.Struct("<q").pack
 _u32be = struct.Struct(">I").pack
-
 
 
 class Op(StrEnum):
@@ -146,7 +142,7 @@ def source(context: RowContext) -> bytes:
 _BINLOG_BYTES = 4 + 6 + 4 + 1 + 5 + 8 + 1
 
 
-def row_document(  # noqa: PLR0913 - a document has these
+def row_document(
     envelope: Envelope,
     *,
     row: int,
@@ -217,7 +213,7 @@ def _utf8(said: str) -> bytes:
     return said.encode("utf-8", "backslashreplace")
 
 
-def _special(  # noqa: PLR0913 - a document has these
+def _special(
     op: Op,
     context: RowContext,
     change: bytes,
@@ -233,8 +229,7 @@ def _special(  # noqa: PLR0913 - a document has these
     envelope = Envelope.of(op, _special_hash(op), context, local_time)
     names = [(b"db", schema), (b"tbl", table), (b"pk", None)]
     meta = document(
-        element(name, NULL_VALUE if value is None else text(_utf8(value)))
-        for name, value in names
+        element(name, NULL_VALUE if value is None else text(_utf8(value))) for name, value in names
     )
     seq = context.seq
     context.seq = seq + 1

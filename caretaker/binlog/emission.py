@@ -31,7 +31,7 @@ from caretaker.binlog.bson_writer import (
 from caretaker.binlog.changes import JSON_NULL, ColumnPlan
 from caretaker.binlog.charsets import Charsets, Transcoder, checked
 from caretaker.binlog.columns import Column
-from caretaker.binlog.columns import ColumnType as C  # noqa: N817 - as in `values`
+from caretaker.binlog.columns import ColumnType as C
 from caretaker.binlog.temporal import zero_timestamp
 from caretaker.binlog.values import is_bytes, labels
 
@@ -206,9 +206,7 @@ class Emitter:
         lines: list[str] | None = None,
     ) -> Fragment:
         """Text of one length."""
-        return self._constant(
-            fields, TEXT, [_i32(size + 1), *parts, b"\0"], size + 5, lines
-        )
+        return self._constant(fields, TEXT, [_i32(size + 1), *parts, b"\0"], size + 5, lines)
 
     def _fraction(self, column: Column) -> tuple[list[tuple[str, str]], list[Part]]:
         """Fields and parts of the fraction of a second."""
@@ -299,7 +297,8 @@ class Emitter:
 
     def _enum(self, column: Column) -> Fragment:
         x = f"x{column.index}"
-        table = self._names.of([text(b"")[1], *(text(v)[1] for v in labels(column, self._charsets))])
+        told = (b"", *labels(column, self._charsets))
+        table = self._names.of([text(label)[1] for label in told])
         fields = [("B", x)] if column.size == 1 else [("B", f"l{column.index}"), ("B", x)]
         index = x if column.size == 1 else f"l{column.index} | {x} << 8"
         leads = f"{x} = {table}[{index}]"

@@ -99,9 +99,8 @@ class Filters:
     @property
     def fingerprint(self) -> str:
         """What `config_hash` is made of: equal for filters with an equal effect and secret."""
-        said = {
-            key: sorted(getattr(self, key)) for key in ("include", "exclude", "mask", "hash", "drop")
-        }
+        keys = ("include", "exclude", "mask", "hash", "drop")
+        said = {key: sorted(getattr(self, key)) for key in keys}
         said["secret"] = [hmac.digest(self.secret, b"caretaker", "sha256").hex()]
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 

@@ -32,7 +32,7 @@ class JsonDifference:
     raw: bytes
 
 
-Cell: TypeAlias = bytes | None | Absent | JsonDifference
+Cell: TypeAlias = bytes | Absent | JsonDifference | None
 
 #: In PARTIAL_UPDATE_ROWS: bit 0 of what stands before an after image.
 PARTIAL_JSON_OPTION = 1
@@ -52,9 +52,8 @@ def read_image(
 ) -> list[Cell]:
     """Return the cells of the next image: null bitmap, then the values that are not NULL.
 
-    Args:
-        present: Of every column, whether the image has it.
-        differences: Of every column, whether JSON differences stand in its place.
+    `present` says of every column whether the image has it, `differences` whether JSON differences
+    stand in its place.
     """
     count = sum(present)
     nulls = iter(bits(cursor.take((count + 7) // 8), count))

@@ -179,11 +179,9 @@ def _container(raw: bytes, kind: int, start: int, depth: int) -> tuple[Value, in
     values = entries + count * (width + 1)
     if start + size > len(raw) or values > start + size:
         raise ValueError("a JSON container is longer than its document")
-    names = (
-        _object_names(raw, start, count, width) if is_object else _array_names(count)
-    )
+    names = _object_names(raw, start, count, width) if is_object else _array_names(count)
     room = start + size - values
-    out = []
+    out: list[bytes] = []
     add = out.append
     flat = struct.unpack_from("<" + ("B" + count_format) * count, raw, entries)
     at = entries + 1

@@ -1,4 +1,4 @@
-"""Tables that generated decoders index instead of computing: made once, filled as asked, bounded."""
+"""Tables that generated decoders index instead of computing: filled as asked, and bounded."""
 
 from __future__ import annotations
 

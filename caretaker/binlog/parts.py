@@ -1,10 +1,10 @@
 """Documents that MongoDB would not take: a head that fits, and the values that do not, in pieces.
 
 The head is the document without its largest values; `parts` in it says which are missing:
-`[{path: ["chg", column, "t"], type, bytes, pieces}]`, `type` the BSON type's number and `bytes` the
-length of its value. A piece is `{_id, of, value, n, data}`: `of` the head's `_id`, `value` the place
-in `parts`, `n` counted from 0; `_id` is the head's with both behind it, so pieces sort as they are
-put together. Pieces are written first: a head never points at what is not there.
+`[{path: ["chg", column, "t"], type, bytes, pieces}]`, `type` the BSON type's number and `bytes`
+the length of its value. A piece is `{_id, of, value, n, data}`: `of` the head's `_id`, `value` the
+place in `parts`, `n` counted from 0; `_id` is the head's with both behind it, so pieces sort as
+they are put together. Pieces are written first: a head never points at what is not there.
 """
 
 from __future__ import annotations
@@ -103,13 +103,15 @@ def join(head: bytes, pieces: Sequence[bytes]) -> bytes:
 
 def _values(whole: bytes) -> list[tuple[Path, Value]]:
     """Return the values that may be taken out: sides of `chg`, the text of a statement."""
-    found = []
+    found: list[tuple[Path, Value]] = []
     for name, (code, body) in elements(whole):
         if name == b"chg" and code == DOCUMENT:
             for column, (_, sides) in elements(body):
-                for side, value in elements(sides):
-                    if side in {b"f", b"t"}:
-                        found.append(((name, column, side), value))
+                found += [
+                    ((name, column, side), value)
+                    for side, value in elements(sides)
+                    if side in {b"f", b"t"}
+                ]
         elif name == b"ddl" and code == DOCUMENT:
             found += [((name, field), value) for field, value in elements(body)]
     return found

@@ -6,8 +6,17 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from caretaker.binlog.bson_writer import DOCUMENT, DOUBLE, INT32, INT64, NULL, TEXT, document
-from caretaker.binlog.bson_writer import NULL_VALUE, element
+from caretaker.binlog.bson_writer import (
+    DOCUMENT,
+    DOUBLE,
+    INT32,
+    INT64,
+    NULL,
+    NULL_VALUE,
+    TEXT,
+    document,
+    element,
+)
 from caretaker.binlog.changes import ColumnPlan, TablePlan, changed_column
 from caretaker.binlog.charsets import Charsets
 from caretaker.binlog.columns import Column, ColumnType
@@ -153,9 +162,7 @@ class _DocumentSource:
         size = _sum(fixed + _DOCUMENT_BYTES, varying)
         length: Part = f"I({size})" if varying else _i32(fixed + _DOCUMENT_BYTES)
         lead = DOCUMENT + b"pk\0"
-        return Written(
-            [lead, length, *parts, b"\0"], fixed + len(lead) + _DOCUMENT_BYTES, varying
-        )
+        return Written([lead, length, *parts, b"\0"], fixed + len(lead) + _DOCUMENT_BYTES, varying)
 
     def _key_part(self, index: int, name: bytes, fragments: dict[int, Fragment]) -> Written:
         if index not in fragments:
@@ -488,12 +495,13 @@ class UpdateSource(_DocumentSource):
                 return []
             size = _DOCUMENT_BYTES + 2 * (_SIDE_BYTES + _LENGTH + 1)
             check = self.names.of(_utf8)
-            middle = b"\0" + TEXT + b"t\0"
+            first, middle, last = TEXT + b"f\0", b"\0" + TEXT + b"t\0", b"\0" + _END
+            length = f"I({size} + v + w)"
+            texts = f"{first!r}, I(v + 1), x, {middle!r}, I(w + 1), y"
             return [
                 "v = len(x); w = len(y)",
                 f"if not (x.isascii() and y.isascii()): {check}(x); {check}(y)",
-                f"put(({column.head!r}, I({size} + v + w), {TEXT + b'f' + bytes(1)!r}, I(v + 1), x, "
-                f"{middle!r}, I(w + 1), y, {bytes(1) + _END!r}))",
+                f"put(({column.head!r}, {length}, {texts}, {last!r}))",
             ]
         return []
 

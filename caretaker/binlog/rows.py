@@ -1,4 +1,4 @@
-"""Rows events to finished audit documents: rows v1 and v2, MariaDB's compressed ones, PARTIAL_JSON."""
+"""Rows events to finished audit documents: rows v1 and v2, MariaDB's compressed, PARTIAL_JSON."""
 
 from __future__ import annotations
 
@@ -261,7 +261,7 @@ def _usual(event_type: int, body: bytes, known: _Table) -> _Event | None:
     if is_version_2:
         # Extra data, whose length counts itself.
         extra = int.from_bytes(body[place : place + 2], "little")
-        place += extra if extra > 2 else 2  # noqa: PLR2004
+        place += max(2, extra)
     end = place + known.head_bytes
     if op is Op.UPDATE:
         end += known.bitmap_bytes

@@ -1,4 +1,4 @@
-"""TABLE_MAP_EVENT with all its optional metadata, and the cache that parses a schema version once."""
+"""TABLE_MAP_EVENT with all its optional metadata; each version of a schema is parsed once."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ from caretaker.binlog.bson_writer import (
 )
 from caretaker.binlog.charsets import Charsets, checked
 from caretaker.binlog.columns import BINARY_COLLATION, Column, KnownType
-from caretaker.binlog.columns import ColumnType as C  # noqa: N817 - the table below reads by it
+from caretaker.binlog.columns import ColumnType as C
 from caretaker.errors import RefusedError
 
 #: The bytes of a value, without the length before it -> BSON. ValueError: they are none.

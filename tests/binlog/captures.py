@@ -23,8 +23,15 @@ COM_BINLOG_DUMP = 0x12
 NON_BLOCK = 1
 TABLE_MAP = EventType.TABLE_MAP
 ROWS_EVENTS = frozenset(
-    kind for kind in EventType if "_ROWS" in kind.name and kind.name.split("_")[0] in {
-        "WRITE", "UPDATE", "DELETE", "PARTIAL",
+    kind
+    for kind in EventType
+    if "_ROWS" in kind.name
+    and kind.name.split("_")[0]
+    in {
+        "WRITE",
+        "UPDATE",
+        "DELETE",
+        "PARTIAL",
     }
 )
 ID_PREFIX = bytes(range(20))
@@ -86,7 +93,7 @@ def capture(server: Any, flavor: Flavor, database: str, statements: Iterable[Any
         with connection.cursor() as cursor:
             cursor.execute(f"CREATE DATABASE IF NOT EXISTS {database}")
             cursor.execute(f"USE {database}")
-            cursor.execute("SET sql_mode = ''")
+            cursor.execute("SET NAMES utf8mb4, sql_mode = '', time_zone = '+00:00'")
             file, position = _here(cursor, flavor)
             for statement in statements:
                 if isinstance(statement, tuple):
@@ -106,7 +113,9 @@ def _here(cursor: Any, flavor: Flavor) -> tuple[str, int]:
 def _dump(server: Any, file: str, position: int) -> Iterator[tuple[int, bytes]]:
     with contextlib.closing(server.connect()) as connection:
         with connection.cursor() as cursor:
-            cursor.execute("SET @source_binlog_checksum = 'CRC32', @master_binlog_checksum = 'CRC32'")
+            cursor.execute(
+                "SET @source_binlog_checksum = 'CRC32', @master_binlog_checksum = 'CRC32'"
+            )
             cursor.execute("SET @mariadb_slave_capability = 4")
         body = struct.pack("<BIHI", COM_BINLOG_DUMP, position, NON_BLOCK, 4712) + file.encode()
         connection._write_bytes(struct.pack("<I", len(body)) + body)
@@ -146,5 +155,7 @@ def recorded(name: str) -> tuple[Captured, dict[str, Any]]:
     """Return what was kept under a name."""
     about, *lines = gzip.decompress((RECORDED / f"{name}.gz").read_bytes()).decode().split("\n")
     told = json.loads(about)
-    events = [(int(kind), bytes.fromhex(body)) for kind, _, body in (l.partition(" ") for l in lines)]
+    events = [
+        (int(kind), bytes.fromhex(body)) for kind, _, body in (line.partition(" ") for line in lines)
+    ]
     return Captured(Flavor(told["flavor"]), events), told

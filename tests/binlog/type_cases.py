@@ -1,3 +1,4 @@
+# ruff: noqa: S608 - the tables are our own
 """Every line of the table of types, with its extremes: what is written, and what the trail has.
 
 The expected values are written by hand from the table, never computed by the code under test.
@@ -57,9 +58,7 @@ def _vector(*floats: float) -> Binary:
 
 
 def _point(srid: int) -> bytes:
-    return srid.to_bytes(4, "little") + bytes.fromhex(
-        "0101000000000000000000f03f0000000000000040"
-    )
+    return srid.to_bytes(4, "little") + bytes.fromhex("0101000000000000000000f03f0000000000000040")
 
 
 def _nested(levels: int) -> list[Any]:
@@ -99,7 +98,12 @@ CASES: tuple[Case, ...] = (
     Case(
         "single",
         "FLOAT",
-        (("0", 0.0), ("-1.5", -1.5), ("0.1", 0.10000000149011612), ("3.4e38", 3.3999999521443642e38)),
+        (
+            ("0", 0.0),
+            ("-1.5", -1.5),
+            ("0.1", 0.10000000149011612),
+            ("3.4e38", 3.3999999521443642e38),
+        ),
     ),
     Case(
         "double_",
@@ -112,7 +116,13 @@ CASES: tuple[Case, ...] = (
         tuple(
             (value, Decimal128(value))
             for value in (
-                "0.00", "0.01", "-0.01", "1.00", "9999999999.99", "-9999999999.99", "-1000000000.10",
+                "0.00",
+                "0.01",
+                "-0.01",
+                "1.00",
+                "9999999999.99",
+                "-9999999999.99",
+                "-1000000000.10",
             )
         ),
     ),
@@ -203,8 +213,15 @@ CASES: tuple[Case, ...] = (
         (("0", Int32(0)), ("1901", Int32(1901)), ("2155", Int32(2155)), ("2026", Int32(2026))),
     ),
     _texts("date_", "DATE", "0000-00-00", "1000-01-01", "9999-12-31", "2024-02-00", "2024-00-00"),
-    _texts("datetime_0", "DATETIME", "0000-00-00 00:00:00", "9999-12-31 23:59:59",
-           "1000-01-01 15:59:59", "2026-11-21 16:00:00", "2024-02-00 01:02:03"),
+    _texts(
+        "datetime_0",
+        "DATETIME",
+        "0000-00-00 00:00:00",
+        "9999-12-31 23:59:59",
+        "1000-01-01 15:59:59",
+        "2026-11-21 16:00:00",
+        "2024-02-00 01:02:03",
+    ),
     *(
         _texts(
             f"datetime_{digits}",
@@ -292,7 +309,7 @@ CASES: tuple[Case, ...] = (
     Case("cp1250_", "TEXT CHARACTER SET cp1250", (("'Příliš'", "Příliš"),)),
     Case("cp1251_", "VARCHAR(9) CHARACTER SET cp1251", (("'Привет'", "Привет"),)),
     Case("koi8r_", "VARCHAR(9) CHARACTER SET koi8r", (("'Привет'", "Привет"),)),
-    Case("greek_", "VARCHAR(9) CHARACTER SET greek", (("'αβγ'", "αβγ"), ("x'a1'", "ʽ"))),
+    Case("greek_", "VARCHAR(9) CHARACTER SET greek", (("'αβγ'", "αβγ"), ("x'a1'", "\u02bd"))),
     Case("hebrew_", "VARCHAR(9) CHARACTER SET hebrew", (("'שלום'", "שלום"),)),
     Case("cp866_", "VARCHAR(9) CHARACTER SET cp866", (("'Привет'", "Привет"), ("x'fc'", "ⁿ"))),
     Case("tis620_", "VARCHAR(9) CHARACTER SET tis620", (("'ไทย'", "ไทย"),)),
@@ -338,8 +355,10 @@ CASES: tuple[Case, ...] = (
             ("'4294967296'", Int64(2**32)),
             ("'-9223372036854775808'", Int64(-(2**63))),
             ("'18446744073709551615'", Decimal128(str(_U64))),
-            ("'[65535, 65536, -32768, 4294967295]'",
-             [Int32(65535), Int32(65536), Int32(-32768), Int64(4294967295)]),
+            (
+                "'[65535, 65536, -32768, 4294967295]'",
+                [Int32(65535), Int32(65536), Int32(-32768), Int64(4294967295)],
+            ),
             ("JSON_OBJECT('d', CAST(1.50 AS DECIMAL(10,2)))", {"d": Decimal128("1.50")}),
             ("JSON_ARRAY(CAST('2024-01-02' AS DATE))", ["2024-01-02"]),
             ("JSON_ARRAY(CAST('-01:02:03.4' AS TIME(6)))", ["-01:02:03.400000"]),
@@ -400,23 +419,46 @@ CASES: tuple[Case, ...] = (
     _texts(
         "inet6_",
         "INET6",
-        "::", "::1", "2001:db8::ff00:42:8329", "::ffff:192.0.2.1", "::192.0.2.1", "1:0:0:2::",
-        "fe80::1:0:0:1", "::2", "1:2:3:4:5:6:7:8", "1::2:0:0:3",
-        "1:0:2:3:4:5:6:7", "::ffff:0.0.0.0", "::0.1.0.0", "::ffff:0:0:0",
+        "::",
+        "::1",
+        "2001:db8::ff00:42:8329",
+        "::ffff:192.0.2.1",
+        "::192.0.2.1",
+        "1:0:0:2::",
+        "fe80::1:0:0:1",
+        "::2",
+        "1:2:3:4:5:6:7:8",
+        "1::2:0:0:3",
+        "1:0:2:3:4:5:6:7",
+        "::ffff:0.0.0.0",
+        "::0.1.0.0",
+        "::ffff:0:0:0",
         flavors=(MARIADB,),
     ),
-    _texts("inet4_", "INET4", "0.0.0.0", "192.0.2.1", "255.255.255.255", flavors=(MARIADB,)),
+    _texts("inet4_", "INET4", "0.0.0.0",  # noqa: S104 - an address, not a binding
+        "192.0.2.1", "255.255.255.255", flavors=(MARIADB,)),
     _texts(
-        "compressed_varchar", "VARCHAR(2000) COMPRESSED CHARACTER SET utf8mb4",
-        "", "short é", "x" * 2000, flavors=(MARIADB,),
+        "compressed_varchar",
+        "VARCHAR(2000) COMPRESSED CHARACTER SET utf8mb4",
+        "",
+        "short é",
+        "x" * 2000,
+        flavors=(MARIADB,),
     ),
     _texts(
-        "compressed_latin1", "VARCHAR(500) COMPRESSED CHARACTER SET latin1",
-        "é" * 300, "", flavors=(MARIADB,),
+        "compressed_latin1",
+        "VARCHAR(500) COMPRESSED CHARACTER SET latin1",
+        "é" * 300,
+        "",
+        flavors=(MARIADB,),
     ),
     _texts(
-        "compressed_text", "TEXT COMPRESSED CHARACTER SET utf8mb4",
-        "", "y" * 5000, "é", flavors=(MARIADB,),
+        "compressed_text",
+        "TEXT COMPRESSED CHARACTER SET utf8mb4",
+        "",
+        "y" * 5000,
+        "é",
+        flavors=(MARIADB,),
     ),
     Case(
         "compressed_blob",
