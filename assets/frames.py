@@ -35,7 +35,11 @@ def frame_type(name: str, columns: Mapping[str, str], description: str) -> dg.Da
 
 
 def column_schema(columns: Mapping[str, str], words: Mapping[str, str]) -> dg.TableSchema:
-    """Return what the asset's page shows as its columns."""
+    """Return what the asset's page explains about its columns.
+
+    Not to be called dagster/column_schema: Dagster then draws a row for each column above all that
+    an operator came for.
+    """
     return dg.TableSchema(
         [
             dg.TableColumn(name, _SHOWN.get(kind, "timestamp"), words.get(name))

@@ -10,13 +10,15 @@ from assets.frames import column_schema, frame, frame_type
 from assets.translog_backlog import (
     BACKLOG_COLUMNS,
     BACKLOG_WORDS,
-    SAMPLES_KEPT,
-    TREND_WINDOW,
     backlog_metadata,
     backlog_rows,
     far_above,
-    growing_rows,
-    growth_of,
+)
+from assets.translog_outlook import (
+    SAMPLES_KEPT,
+    TREND_WINDOW,
+    forecasts_of,
+    trails_of,
     worth_a_sample,
 )
 from caretaker.translog.model import partition_text
@@ -49,6 +51,19 @@ RESET_COLUMNS = {
     "degraded": "bool",
 }
 
+RESET_WORDS = {
+    "partition": "Values of the partition, empty for a whole table.",
+    "outcome": "COMPLETED, or how it ended otherwise.",
+    "reason": "Why it was not simply completed.",
+    "cause": "Why the translog was large: safe_commit_lag, seq_no_gap, primary_too or unknown.",
+    "original_replicas": "number_of_replicas before.",
+    "final_replicas": "number_of_replicas as read back last; missing where it could not be.",
+    "seconds_at_zero": "From before the SET to 0 was sent until the original was read back.",
+    "lease_wait_s": "Seconds of these that were waited for retention leases.",
+    "duration_s": "Seconds from the ticket to its end, verifying included.",
+    "degraded": "Replicas are back as text, but not all started and small in time.",
+}
+
 crate_tables = dg.AssetSpec(
     "crate_tables",
     description="Tables and partitions of the CrateDB cluster; observed, never written by Dagster.",
@@ -64,14 +79,12 @@ crate_tables = dg.AssetSpec(
     owners=OWNERS,
     kinds={"cratedb", "pandas"},
     description=(
-        "Tables whose replicas hold more uncommitted translog than they may: how much, why, "
-        "whether a reset would take them now, and the statements to do it by hand. "
-        "Reads only; three queries however many tables there are."
+        "Tables whose replicas hold more uncommitted translog than they may, and those that will."
     ),
     dagster_type=frame_type(
         "TranslogBacklog", BACKLOG_COLUMNS, "A row for each table above its threshold."
     ),
-    metadata={"dagster/column_schema": column_schema(BACKLOG_COLUMNS, BACKLOG_WORDS)},
+    metadata={"columns": column_schema(BACKLOG_COLUMNS, BACKLOG_WORDS)},
     freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=25)),
     check_specs=[
         dg.AssetCheckSpec(
@@ -96,31 +109,35 @@ def translog_backlog(
             policy,
             utc_now(),
         )
-        store.add_samples(look.cluster_id, look.at, worth_a_sample(look))
+        trails = trails_of(store.samples(look.cluster_id, look.at - TREND_WINDOW))
+        store.add_samples(look.cluster_id, look.at, worth_a_sample(look, trails))
         store.prune_samples(look.at - SAMPLES_KEPT)
-        growth = growth_of(store.samples(look.cluster_id, look.at - TREND_WINDOW))
-    rows = backlog_rows(look, policy, growth)
+    forecasts = forecasts_of(look, trails)
+    rows = backlog_rows(look, policy, forecasts)
     return dg.MaterializeResult(
         value=frame(rows, BACKLOG_COLUMNS),
-        metadata=backlog_metadata(look, policy, rows, growing_rows(look, policy, growth)),
+        metadata=backlog_metadata(look, policy, rows, forecasts),
         check_results=[
-            dg.AssetCheckResult(check_name="nothing_far_above_threshold", **far_above(rows, policy))
+            dg.AssetCheckResult(
+                check_name="nothing_far_above_threshold", **far_above(rows, policy, forecasts)
+            )
         ],
     )
 
 
 @dg.asset(
     key=RESETS,
-    deps=[translog_backlog],
+    # Not of the backlog: every report would then mark the history of resets as out of date.
+    deps=[crate_tables],
     group_name=GROUP,
     owners=OWNERS,
     kinds={"cratedb", "pandas"},
     description=(
-        "What became of every reset in the last 30 days, how long each table was without "
-        "replicas, and the tickets still open. Every reset run publishes it, too."
+        "What became of every reset in 30 days, how long each table had no replicas, and who still "
+        "has none."
     ),
     dagster_type=frame_type("TranslogResets", RESET_COLUMNS, "A row for each reset that ended."),
-    metadata={"dagster/column_schema": column_schema(RESET_COLUMNS, {})},
+    metadata={"columns": column_schema(RESET_COLUMNS, RESET_WORDS)},
 )
 def translog_resets(state: StateStoreResource) -> dg.MaterializeResult[Any]:
     """Read the outcomes that the state store keeps; CrateDB is not asked."""
@@ -128,7 +145,7 @@ def translog_resets(state: StateStoreResource) -> dg.MaterializeResult[Any]:
         history = ResetHistory.read(state.store, utc_now())
     return dg.MaterializeResult(
         value=frame(map(_reset_row, history.outcomes), RESET_COLUMNS),
-        metadata={"dagster/row_count": len(history.outcomes), **history.metadata()},
+        metadata=history.metadata(),
     )
 
 
@@ -136,8 +153,8 @@ def translog_resets(state: StateStoreResource) -> dg.MaterializeResult[Any]:
     asset=RESETS,
     name=REPLICAS_ARE_BACK,
     description=(
-        "No table waits for a human to get its replicas back. Where one does, the statements to "
-        "paste are in the metadata."
+        "No table waits for an operator to get its replicas back. Where one does, what to paste is "
+        "below."
     ),
 )
 def replicas_are_back(state: StateStoreResource) -> dg.AssetCheckResult:

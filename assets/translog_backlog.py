@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 
+from assets.translog_outlook import (
+    MOST_SHOWN,
+    Forecast,
+    Forecasts,
+    above,
+    crossing,
+    growing_lines,
+    growth_table,
+    short_name,
+    soonest,
+)
 from caretaker.translog.detect import Cause, Finding, selected
 from caretaker.translog.model import MIB, PartitionRef, Target, partition_text, target_key
 from caretaker.translog.policy import ResetPolicy
-from caretaker.translog.trend import Sample, growth_per_hour, hours_until
-from ops.pictures import Bar, Fate, backlog_picture, embedded
-from ops.translog_history import fenced
+from ops.pictures import Bar, Fate, backlog_picture, embedded, growth_picture
+from ops.shown import clipped, code, fenced, named, table, units
 from ops.translog_look import Look, Size
 from ops.translog_plans import planned_statements
-from resources.state_store import SampleRow
 
-#: Samples are kept for two weeks; a trend looks at one of them.
-SAMPLES_KEPT = timedelta(days=14)
-TREND_WINDOW = timedelta(days=7)
+#: Letters of commands behind the link; each table's are whole or left out.
+MOST_COMMANDS = 16_000
 
-#: Smaller translogs are not worth a row an hour.
-SAMPLED_FROM_PERCENT = 10.0
-
-#: Rows that the UI shows; the asset itself holds them all.
-MOST_ROWS = 200
-MOST_COMMANDS = 25
+#: Tables whose worst replica is left alone are named with the reason, but not all of them.
+_MOST_REASONS = 3
 
 Rows = list[dict[str, Any]]
 
@@ -49,6 +52,7 @@ BACKLOG_COLUMNS = {
     "reason": "string",
     "growth_mb_per_h": "float64",
     "hours_to_threshold": "float64",
+    "above_since": "datetime64[us, UTC]",
     "statements": "object",
 }
 
@@ -66,79 +70,38 @@ BACKLOG_WORDS = {
     "acted_on": "Whether a reset would take it now.",
     "reason": "Why a reset would not.",
     "growth_mb_per_h": "MiB an hour since the last fall; missing where it is too early to say.",
-    "hours_to_threshold": "0 where it is above already; missing where it does not grow.",
+    "hours_to_threshold": "0: it is above already.",
+    "above_since": "The first look of those in a row that saw it above.",
     "statements": "A reset by hand: wait for the leases before the last one.",
 }
 
-GROWING_COLUMNS = {
-    "schema": "string",
-    "table": "string",
-    "partition": "string",
-    "uncommitted_mb": "float",
-    "threshold_mb": "float",
-    "percentage": "float",
-    "growth_mb_per_h": "float",
-    "hours_to_threshold": "float",
-}
-
 _SHOWN_COLUMNS = {
-    "schema": "string",
     "table": "string",
-    "partition": "string",
-    "shard": "int",
-    "node": "string",
-    "uncommitted_mb": "float",
-    "threshold_mb": "float",
-    "percentage": "float",
+    "%": "int",
     "cause": "string",
-    "replicas": "string",
     "remedy": "string",
-    "reason": "string",
+    "not reset now, because": "string",
 }
 
-Growth = Mapping[tuple[str, str, str], float | None]
+_SHOWN_WORDS = {
+    "%": "Of what its worst replica may hold.",
+    "cause": BACKLOG_WORDS["cause"],
+    "remedy": BACKLOG_WORDS["remedy"],
+    "not reset now, because": "Empty: a reset would take it.",
+}
 
 
-def worth_a_sample(look: Look) -> list[tuple[Target, int, int]]:
-    """Return what to remember of this look, as `add_samples` takes it."""
-    return [
-        (size.target, size.worst_bytes, size.threshold_bytes)
-        for size in look.sizes
-        if size.percentage >= SAMPLED_FROM_PERCENT
-    ]
-
-
-def growth_of(samples: Iterable[SampleRow]) -> Growth:
-    """Return the growth of each target in bytes an hour, by target key."""
-    series: dict[tuple[str, str, str], list[Sample]] = {}
-    for row in samples:
-        series.setdefault(target_key(row.target), []).append((row.at, row.worst_bytes))
-    return {key: growth_per_hour(values) for key, values in series.items()}
-
-
-def backlog_rows(look: Look, policy: ResetPolicy, growth: Growth) -> Rows:
+def backlog_rows(look: Look, policy: ResetPolicy, forecasts: Forecasts) -> Rows:
     """Return a row for each table above its threshold, worst first.
 
     `policy.table` narrows the rows; its percentage and size only decide which are acted on.
     """
     reasons = {target_key(finding.target): reason for finding, reason in look.selection.skipped}
     return [
-        _row(finding, look, growth, reasons.get(target_key(finding.target), ""), policy)
+        _row(finding, look, forecasts, reasons.get(target_key(finding.target), ""), policy)
         for finding in look.findings
         if asked_for(finding.target, policy)
     ]
-
-
-def growing_rows(look: Look, policy: ResetPolicy, growth: Growth) -> Rows:
-    """Return a row for each table that is still below its threshold and grows, soonest first."""
-    rows = [
-        _growing(size, growth[key])
-        for size in look.sizes
-        if size.worst_bytes <= size.threshold_bytes
-        and asked_for(size.target, policy)
-        and (growth.get(key := target_key(size.target)) or 0) > 0
-    ]
-    return sorted(rows, key=lambda row: float(row["hours_to_threshold"] or 0))
 
 
 def asked_for(target: Target, policy: ResetPolicy) -> bool:
@@ -147,51 +110,90 @@ def asked_for(target: Target, policy: ResetPolicy) -> bool:
     return pattern is None or pattern.fullmatch(str(target.table)) is not None
 
 
-def backlog_metadata(look: Look, policy: ResetPolicy, rows: Rows, growing: Rows) -> dict[str, Any]:
-    """Return tables, commands to paste, picture, and numbers that plot over time."""
+def backlog_metadata(
+    look: Look, policy: ResetPolicy, rows: Rows, forecasts: Forecasts
+) -> dict[str, Any]:
+    """Return the answers in words, tables, pictures, and the numbers that plot over time."""
     sizes = [size for size in look.sizes if asked_for(size.target, policy)]
+    shown = _asked_for(forecasts, policy)
+    lines = growing_lines(shown)
+    left_alone = _left_alone(rows, policy)
+    # Labels are words, and tables are narrow: one wide cell, and Dagster's page has to be scrolled
+    # sideways to read any of them. All columns are in the asset itself.
     return {
-        "picture": embedded(
+        "above": above(shown, len(sizes)),
+        "will cross": soonest(shown),
+        **({"left alone": left_alone} if left_alone else {}),
+        "growth": growth_table(shown),
+        # Only where there is something to see: an event is kept for ever.
+        **(
+            {
+                "picture of growth": embedded(
+                    lambda: growth_picture(lines, look.at),
+                    "Translogs that are too large or will be, over the last days",
+                )
+            }
+            if lines
+            else {}
+        ),
+        "picture of sizes": embedded(
             lambda: backlog_picture(
                 [_bar(row, policy) for row in rows], policy.percentage, otherwise=_calm(sizes)
             ),
             "Translogs of the worst replicas against their thresholds",
         ),
+        "backlog": table(list(map(_shown, rows)), _SHOWN_COLUMNS, _SHOWN_WORDS, MOST_SHOWN),
         "dagster/row_count": len(rows),
-        "tables_observed": len(sizes),
-        "tables_over_threshold": len(rows),
-        "tables_a_reset_would_take": sum(row["acted_on"] for row in rows),
-        "worst_percentage": round(max((size.percentage for size in sizes), default=0.0), 1),
-        "total_uncommitted_mb": round(look.replica_bytes / MIB, 1),
-        "backlog": _table(rows, _SHOWN_COLUMNS),
-        "growing": _table(growing, GROWING_COLUMNS),
-        "commands": dg.MetadataValue.md(_commands(rows)),
+        "worst %": round(max((size.percentage for size in sizes), default=0.0), 1),
+        "tables above": len(rows),
+        "tables to reset": sum(row["acted_on"] for row in rows),
+        "tables crossing in 7 days": len(crossing(shown)),
+        "tables observed": len(sizes),
+        "uncommitted MiB": round(look.replica_bytes / MIB, 1),
     }
 
 
-def far_above(rows: Rows, policy: ResetPolicy) -> dict[str, Any]:
+def far_above(rows: Rows, policy: ResetPolicy, forecasts: Forecasts) -> dict[str, Any]:
     """Return what `nothing_far_above_threshold` says, as an asset check's own arguments."""
     far = [row for row in rows if row["percentage"] >= policy.percentage]
     if not far:
         said = f"No replica holds {policy.percentage} % of its table's threshold."
+        coming = crossing(_asked_for(forecasts, policy))
+        if coming:
+            first = coming[0]
+            said += f" Next above it: {code(short_name(first.size.target))} {first.words}."
     else:
-        said = (
-            f"{len(far)} at {policy.percentage} % of the threshold or above; "
-            f"the worst is {_named(far[0])} at {far[0]['percentage']:.0f} %."
+        worst = named([f"{code(_named(row))} {row['percentage']:,.0f} %" for row in far])
+        said = f"{len(far):,} at {policy.percentage} % of the threshold or above: {worst}."
+        takes = sum(row["acted_on"] for row in far)
+        said += f" A reset would take {takes:,} of them" + (
+            ": `caretaker translogs --autoexec`." if takes else "."
         )
+        left_alone = [row for row in far if not row["acted_on"]]
+        if left_alone:
+            said += " Left alone: " + "; ".join(
+                f"{code(_named(row))}: {clipped(row['reason'])}"
+                for row in left_alone[:_MOST_REASONS]
+            )
+            said += "."
     return {
         "passed": not far,
         "severity": dg.AssetCheckSeverity.WARN,
         "description": said,
-        "metadata": {"tables": len(far), "backlog": _table(far, _SHOWN_COLUMNS)},
+        "metadata": {
+            # Here and not in the asset's own: there it would be in place, and wide.
+            "commands by hand": dg.MetadataValue.md(_commands(rows)),
+            "tables": len(far),
+            "backlog": table(list(map(_shown, far)), _SHOWN_COLUMNS, _SHOWN_WORDS),
+        },
     }
 
 
 def _row(
-    finding: Finding, look: Look, growth: Growth, skipped: str, policy: ResetPolicy
+    finding: Finding, look: Look, forecasts: Forecasts, skipped: str, policy: ResetPolicy
 ) -> dict[str, Any]:
     reason = skipped or _why_not_selected(finding, policy)
-    grows = growth.get(target_key(finding.target))
+    ahead = forecasts.get(target_key(finding.target))
     return {
         **_names(finding.target),
         "partition_values": _values(finding.target),
@@ -205,24 +207,38 @@ def _row(
         "remedy": finding.recommended.value,
         "acted_on": not reason,
         "reason": reason,
-        "growth_mb_per_h": None if grows is None else _mib(grows),
+        "growth_mb_per_h": ahead.growth_mib if ahead else None,
         "hours_to_threshold": 0.0,
+        "above_since": ahead.outlook.above_since if ahead else None,
         "statements": list(
             planned_statements(finding, look.cluster_id, nudge=policy.nudge, remedy=policy.remedy)
         ),
     }
 
 
-def _growing(size: Size, growth: float | None) -> dict[str, Any]:
-    hours = hours_until(size.threshold_bytes, size.worst_bytes, growth)
+def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        **_names(size.target),
-        "uncommitted_mb": _mib(size.worst_bytes),
-        "threshold_mb": _mib(size.threshold_bytes),
-        "percentage": round(size.percentage, 1),
-        "growth_mb_per_h": _mib(growth or 0),
-        "hours_to_threshold": None if hours is None else round(hours, 1),
+        "table": clipped(_named(row), 60),
+        "%": round(row["percentage"]),
+        "cause": row["cause"].replace("_", " "),
+        "remedy": row["remedy"].replace("_", " "),
+        "not reset now, because": row["reason"],
     }
+
+
+def _asked_for(forecasts: Forecasts, policy: ResetPolicy) -> list[Forecast]:
+    return [one for one in forecasts.values() if asked_for(one.size.target, policy)]
+
+
+def _left_alone(rows: Rows, policy: ResetPolicy) -> str:
+    """Say which of those that a reset acts on it would not take now, and why; '' for none."""
+    left = [
+        f"{clipped(_named(row), 60)}: {clipped(row['reason'])}"
+        for row in rows
+        if not row["acted_on"] and row["percentage"] >= policy.percentage
+    ]
+    more = f"; and {len(left) - _MOST_REASONS:,} more" if len(left) > _MOST_REASONS else ""
+    return "; ".join(left[:_MOST_REASONS]) + more
 
 
 def _why_not_selected(finding: Finding, policy: ResetPolicy) -> str:
@@ -239,18 +255,27 @@ def _commands(rows: Rows) -> str:
     if not with_statements:
         return "Nothing to paste: no table is above its threshold."
     lines: list[str] = []
-    for row in with_statements[:MOST_COMMANDS]:
-        *before, last = row["statements"]
-        lines += [f"-- {row['percentage']:.0f} % of its threshold: {_ADVICE[row['cause']]}"]
-        lines += [f"{statement};" for statement in before]
-        lines += [
-            "-- wait until each primary holds one retention lease, its own; then put back:",
-            f"{last};",
-            "",
-        ]
-    left_out = len(with_statements) - MOST_COMMANDS
-    after = f"\n\n{left_out} more are in the asset's column `statements`." if left_out > 0 else ""
-    return fenced(lines[:-1]) + after
+    taken = 0
+    for row in with_statements:
+        by_hand = _by_hand(row)
+        if units("\n".join([*lines, *by_hand])) > MOST_COMMANDS:
+            break
+        lines += by_hand
+        taken += 1
+    left_out = len(with_statements) - taken
+    after = f"\n\n{left_out:,} more are in the asset's column `statements`." if left_out else ""
+    return (fenced(lines[:-1]) if taken else "") + after
+
+
+def _by_hand(row: Mapping[str, Any]) -> list[str]:
+    *before, last = row["statements"]
+    return [
+        f"-- {row['percentage']:.0f} % of its threshold: {_ADVICE[row['cause']]}",
+        *(f"{statement};" for statement in before),
+        "-- wait until each primary holds one retention lease, its own; then put back:",
+        f"{last};",
+        "",
+    ]
 
 
 _ADVICE = {
@@ -297,10 +322,3 @@ def _values(target: Target) -> dict[str, Any] | None:
 
 def _mib(size: float) -> float:
     return round(size / MIB, 1)
-
-
-def _table(rows: Rows, columns: Mapping[str, str]) -> dg.TableMetadataValue:
-    return dg.MetadataValue.table(
-        [dg.TableRecord({name: row[name] for name in columns}) for row in rows[:MOST_ROWS]],
-        dg.TableSchema([dg.TableColumn(name, kind) for name, kind in columns.items()]),
-    )

@@ -1,104 +1,90 @@
-"""What a reset costs: seconds at 0 replicas, tables at 0 at once, our own seconds a table.
+"""What a reset costs: queries, our own seconds a table, memory, seconds at 0 replicas.
 
-The lab answers over sockets in a process of its own, so that our own time is ours. "Own" seconds
-are processor seconds of the run's process: waiting for the database is not among them.
+The lab answers over sockets in a process of its own, and each workload runs in a process of its
+own. "Own" seconds are processor seconds of that process, Dagster's included: waiting for the
+database is not among them. Beside it runs the loop of `naive_reset`.
 """
 
 from __future__ import annotations
 
-import os
-import resource
-import shutil
-import statistics
-import tempfile
-import time
-from pathlib import Path
+import json
+import subprocess
+import sys
 from typing import Any
-
-import dagster as dg
-from crate.client import connect
-
-from lab.cratedb.process import LabProcess
-
-#: As a healthy cluster does it: a copy of little data is back within half a second.
-RECOVERY_S = 0.5
-
-_DAGSTER_YAML = Path(__file__).parent.parent / "dagster.yaml"
 
 Figures = dict[str, float | None]
 
+#: Without the nudge the lab's leases fall on their 30 s tick, as CrateDB's do.
+_NO_NUDGE = {"nudge": False}
+
 
 def run(*, quick: bool) -> dict[str, Figures]:
-    """Return figures by workload; the ones without the nudge wait for the lab's real 30 s tick."""
-    tables = 12 if quick else 50
-    few = 2 if quick else 6
+    """Return figures by workload: about 15 minutes, `quick` 3."""
+    many, some, few = (100, 20, 2) if quick else (1000, 100, 6)
+    large, small = _reset(many), _reset(some)
     return {
-        "concurrent_1": _measured(tables, {"concurrent": 1}),
-        "concurrent_8": _measured(tables, {"concurrent": 8}),
-        "concurrent_1_without_nudge": _measured(few, {"concurrent": 1, "nudge": False}),
-        "concurrent_8_without_nudge": _measured(
-            min(tables, 8 if quick else 16), {"concurrent": 8, "nudge": False}
+        f"detection_{many}_tables": _work("detect", tables=many, shards=2, sick=many),
+        f"detection_of_5_among_{many * 50}_shards": _work("detect", tables=many, shards=25, sick=5),
+        f"reset_{many}_tables": {**_growth(large, small), **large},
+        f"reset_{some}_tables": small,
+        **_beside_the_naive_loop(few),
+        "reset_concurrent_8": _reset(some, options={"concurrent": 8}),
+        "reset_without_nudge": _reset(few, options=_NO_NUDGE),
+    }
+
+
+def _beside_the_naive_loop(tables: int) -> dict[str, Figures]:
+    """With 2 shards a table its predicate holds at once, with 1 it is right by chance."""
+    compared: dict[str, Figures] = {}
+    for shards in (1, 2):
+        ours = _reset(tables, shards=shards)
+        naive = _work("naive", tables=tables, shards=shards)
+        compared[f"reset_{tables}_tables_of_{shards}_shards"] = {
+            "ratio_cured_vs_naive": _ratio(ours["cured"], naive["cured"]),
+            "ratio_seconds_at_zero_vs_naive": _ratio(
+                ours["seconds_at_zero_median"], naive["seconds_at_zero_median"]
+            ),
+            **ours,
+        }
+        compared[f"naive_{tables}_tables_of_{shards}_shards"] = naive
+    return compared
+
+
+def _growth(large: Figures, small: Figures) -> Figures:
+    """What a further table costs, and whether it costs more the more there are."""
+    more = (large["tables"] or 0) - (small["tables"] or 0)
+    megabytes = (large["peak_memory_mb"] or 0) - (small["peak_memory_mb"] or 0)
+    return {
+        "ratio_own_seconds_a_table_vs_small": _ratio(
+            large["own_seconds_a_table"], small["own_seconds_a_table"]
         ),
+        "own_seconds_a_further_table": (_total(large) - _total(small)) / more,
+        "memory_kb_a_further_table": megabytes * 1024 / more,
     }
 
 
-def _measured(tables: int, options: dict[str, Any]) -> Figures:
-    lab = LabProcess("--recovery-s", str(RECOVERY_S))
-    with lab, tempfile.TemporaryDirectory() as home:
-        shutil.copy(_DAGSTER_YAML, home)
-        os.environ.update(
-            DAGSTER_HOME=home,
-            CRATE_CONNECTION_STRING=lab.connection_string,
-            CARETAKER_LOG_FORMAT="json",
-        )
-        _make_sick(lab, tables)
-        before = _processor_seconds()
-        started = time.monotonic()
-        success = _reset(options)
-        elapsed = time.monotonic() - started
-        own = _processor_seconds() - before
-        seen = lab.control.status()
-    at_zero = [second for seconds in seen["seconds_at_zero"].values() for second in seconds]
-    return {
-        "tables": float(tables),
-        "completed": float(success) * len(at_zero),
-        "left_at_zero": float(len(seen["at_zero"])),
-        "most_tables_at_zero_at_once": float(seen["most_at_zero"]),
-        "seconds_at_zero_median": statistics.median(at_zero) if at_zero else None,
-        "seconds_at_zero_max": max(at_zero) if at_zero else None,
-        "wall_seconds_a_table": elapsed / tables,
-        "own_seconds_a_table": own / tables,
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-    }
+def _total(figures: Figures) -> float:
+    return (figures["own_seconds_a_table"] or 0) * (figures["tables"] or 0)
 
 
-def _make_sick(lab: LabProcess, tables: int) -> None:
-    with connect(lab.connection_string.split(",")) as connection:
-        cursor = connection.cursor()
-        for number in range(tables):
-            name = f"bench.t{number:04}"
-            cursor.execute(
-                f"CREATE TABLE {name} (id INT) CLUSTERED INTO 2 SHARDS "
-                "WITH (number_of_replicas = '1')"
-            )
-            lab.control.pull("sick", table=name, mb=1300)
+def _ratio(ours: float | None, other: float | None) -> float | None:
+    return ours / other if ours is not None and other else None
 
 
-def _reset(options: dict[str, Any]) -> bool:
-    from console.runs import translog_reset  # noqa: PLC0415 - after the environment is set
-
-    with (
-        dg.DagsterInstance.get() as instance,
-        dg.execute_job(
-            dg.reconstructable(translog_reset),
-            instance=instance,
-            run_config=options,
-            raise_on_error=False,
-        ) as result,
-    ):
-        return result.success
+def _reset(tables: int, **given: Any) -> Figures:
+    recovery_s = 0.05 if tables >= 100 else 0.5  # noqa: PLR2004 - minutes of waiting measure nothing
+    return _work("reset", tables=tables, recovery_s=recovery_s, **given)
 
 
-def _processor_seconds() -> float:
-    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+def _work(work: str, **given: Any) -> Figures:
+    ended = subprocess.run(
+        [sys.executable, "-m", "benchmarks.translog_work", work, json.dumps(given)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if ended.returncode:
+        raise SystemExit(f"{work} {given} failed:\n{ended.stderr[-4000:]}")
+    figures: Figures = json.loads(ended.stdout.splitlines()[-1])
+    return figures

@@ -11,6 +11,10 @@ from caretaker.translog.model import Owner
 HEARTBEAT_EVERY_S = 5.0
 HEARTBEAT_STALE_AFTER_S = 30.0
 
+#: Sixty missed beats are a death whatever Dagster says: a run whose code server or machine is gone
+#: stays STARTED for ever (dagster.md, trap 3). Whoever wakes up after that is stopped by the epoch.
+ABANDONED_AFTER_S = 300.0
+
 
 @dataclass(frozen=True, slots=True)
 class Signs:
@@ -35,6 +39,8 @@ def is_dead(heartbeat_at: datetime | None, now: datetime, signs: Signs) -> bool:
     suspended. Either the process is seen to be gone, or both agree.
     """
     if signs.same_host and signs.process_alive is False:
+        return True
+    if heartbeat_at is not None and now - heartbeat_at > timedelta(seconds=ABANDONED_AFTER_S):
         return True
     stale = heartbeat_at is None or now - heartbeat_at > timedelta(seconds=HEARTBEAT_STALE_AFTER_S)
     return stale and signs.run_finished is True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,9 @@ _SELECTORS = (
     "expected_nodes",
     "max_tables",
 )
+
+#: Options that a reset shares with the restore that ends it.
+_OF_A_RESTORE = frozenset(TranslogRestoreConfig.model_fields)
 
 #: Ctrl-C twice: stop at once, and leave the ticket.
 _AT_ONCE = 2
@@ -178,7 +181,7 @@ def _reset(config_file: Path | None, flags: dict[str, Any], output: str, *, dry_
             results: Sequence[ResetResult] = report.results
             code = report.exit_code
         else:
-            results, code = _what_is_known(end)
+            results, code = _what_is_known(end, options)
         if output == "json":
             print_json(results_document(results, code))
         elif options["dry_run"]:
@@ -208,7 +211,7 @@ def _resume(config_file: Path | None, output: str, *, dry_run: bool) -> int:
         if isinstance(report, RunReport):
             results, code = report.results, report.exit_code
         else:
-            results, code = _what_is_known(end)
+            results, code = _what_is_known(end, config.model_dump())
         if output == "json":
             print_json(results_document(results, code))
         elif results:
@@ -233,14 +236,14 @@ def _of_ticket(ticket: Any) -> ResetResult:
     )
 
 
-def _what_is_known(end: RunEnd) -> tuple[list[ResetResult], int]:
+def _what_is_known(end: RunEnd, options: Mapping[str, Any]) -> tuple[list[ResetResult], int]:
     """Return outcomes and exit code of a run that did not reach its end.
 
     Raises the run's own error where nothing was begun. Where something was and the store cannot
     say how it ended, the exit code is the loudest: nobody can say that the replicas are back.
     """
     try:
-        results, code = _what_the_store_knows(end)
+        results, code = _what_the_store_knows(end, options)
     except CaretakerError as error:
         if not end.began:
             raise end.error() from error
@@ -251,9 +254,10 @@ def _what_is_known(end: RunEnd) -> tuple[list[ResetResult], int]:
     return results, code
 
 
-def _what_the_store_knows(end: RunEnd) -> tuple[list[ResetResult], int]:
+def _what_the_store_knows(end: RunEnd, options: Mapping[str, Any]) -> tuple[list[ResetResult], int]:
     """Return the outcomes of a run that did not reach its end, its open tickets restored first.
 
+    The restore keeps to the run's own limits.
     Stopped twice, nothing more is tried: the tickets stay, and so does the way back.
     """
     runs = {end.run_id}
@@ -261,7 +265,8 @@ def _what_the_store_knows(end: RunEnd) -> tuple[list[ResetResult], int]:
         left = [ticket for ticket in store.open_tickets() if ticket.owner.run_id == end.run_id]
         if left and end.stops < _AT_ONCE:
             ids = [ticket.id for ticket in left]
-            restored = run_job("translog_restore", {"ticket_ids": ids}, outputs=())
+            limits = {key: options[key] for key in options if key in _OF_A_RESTORE}
+            restored = run_job("translog_restore", {**limits, "ticket_ids": ids}, outputs=())
             runs.add(restored.run_id)
             left = [ticket for ticket in store.open_tickets() if ticket.id in ids]
         results = [result_of(row) for row in store.outcomes(limit=_MANY) if row.run_id in runs]

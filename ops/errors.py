@@ -9,6 +9,9 @@ import dagster as dg
 
 from caretaker.errors import CaretakerError, TransientError, UnsafeError
 
+#: What a signal raises inside a step; its own words are no more than its name.
+_INTERRUPTIONS = frozenset({"DagsterExecutionInterruptedError", "KeyboardInterrupt"})
+
 #: Of a failure's metadata: whether we declined, rather than failed.
 DECLINED = "declined"
 
@@ -50,5 +53,7 @@ def failure_text(event: dg.DagsterEvent) -> str:
         error = error.cause
     if error is None:
         return str(event.message)
+    if error.cls_name in _INTERRUPTIONS:
+        return "the run was stopped"
     # Dagster puts the class before the message, with its module.
     return error.message.strip().removeprefix(f"{CaretakerError.__module__}.{error.cls_name}: ")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from caretaker.errors import CaretakerError, FencedError
 from caretaker.ownership import HEARTBEAT_EVERY_S
@@ -29,6 +31,7 @@ class Guard:
     clock: Clock
     parent_pid: int
     heart_stopped: threading.Event
+    held: set[int] = field(default_factory=set)
 
     def pause(self, seconds: float) -> None:
         """Sleep, in naps; raise OrphanedError once the parent is gone."""
@@ -46,6 +49,34 @@ class Guard:
         """
         if os.getppid() != self.parent_pid:
             raise OrphanedError(f"the parent process {self.parent_pid} died", target="run")
+        # Our parent may be a fork server that outlives the worker for as long as we do.
+        worker = multiprocessing.parent_process()
+        if worker is not None and not worker.is_alive():
+            raise OrphanedError(f"the run's process {worker.pid} died", target="run")
+
+
+@contextmanager
+def deaf_to_the_echo() -> Iterator[None]:
+    """In a step's own process, let the second of two stops pass while a table is put back.
+
+    Ctrl-C in a terminal and systemd's stop reach every process of the group, and the multiprocess
+    executor forwards what it got: one wish, heard twice. A third one is a second wish.
+    """
+    if multiprocessing.parent_process() is None:
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def hear_again(*_: object) -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    for number in before:
+        signal.signal(number, hear_again)
+    try:
+        yield
+    finally:
+        hear_again()
 
 
 @contextmanager
@@ -56,11 +87,12 @@ def heartbeat(store: StateStore, run_id: str, clock: Clock) -> Iterator[Guard]:
     stop a restore, and one that is away for long makes the ticket look dead, which it may be.
     """
     stop = threading.Event()
+    held: set[int] = set()
 
     def beat() -> None:
         while not stop.wait(HEARTBEAT_EVERY_S):
             try:
-                store.beat(run_id)
+                store.beat(run_id, tuple(held))
             except FencedError:
                 return
             except CaretakerError:
@@ -69,7 +101,7 @@ def heartbeat(store: StateStore, run_id: str, clock: Clock) -> Iterator[Guard]:
     thread = threading.Thread(target=beat, name="caretaker-heartbeat", daemon=True)
     thread.start()
     try:
-        yield Guard(clock=clock, parent_pid=os.getppid(), heart_stopped=stop)
+        yield Guard(clock=clock, parent_pid=os.getppid(), heart_stopped=stop, held=held)
     finally:
         stop.set()
         thread.join(timeout=HEARTBEAT_EVERY_S)

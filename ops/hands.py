@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from caretaker.backoff import wait_ladder
 from caretaker.errors import (
     CaretakerError,
+    FencedError,
     RefusedError,
     TransientError,
     UnknownResultError,
@@ -29,7 +30,12 @@ READ_BACK_S = 5.0
 #: Pauses between looks at something that takes moments: read-backs, recovering copies.
 QUICK_LOOKS_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
+#: Seconds after which a look at the epoch is not to be trusted any more: nobody is taken over who
+#: was silent for less than 30, but a process may be suspended between the look and the statement.
+LOOK_HOLDS_S = 1.0
+
 _RESULTS = {
+    FencedError: "not_executed",
     TransientError: "not_executed",
     UnknownResultError: "unknown",
     RefusedError: "refused",
@@ -69,6 +75,13 @@ class Hands:
             raise now
         return now
 
+    def catalog(self, target: Target, cluster_id: str = "") -> TableObservation | None:
+        """Return what the catalog says of the table, without its copies; None as in `observe`."""
+        now = self.reading(lambda: self.crate.observe(target, copies=False, cluster_id=cluster_id))
+        if isinstance(now, CaretakerError):
+            raise now
+        return now
+
     def look(self, target: Target) -> TableObservation:
         """Return the table as it is; a table that is not there is refused."""
         now = self.observe(target)
@@ -79,19 +92,31 @@ class Hands:
     def reads_back(self, target: Target, replicas: str) -> bool:
         """Whether the catalog shows this `number_of_replicas` within a moment."""
         for pause in (*wait_ladder(QUICK_LOOKS_S, READ_BACK_S), 0.0):
-            now = self.observe(target)
+            now = self.catalog(target)
             if now is not None and now.number_of_replicas == replicas:
                 return True
             self.guard.pause(pause)
         return False
 
-    def send(self, ticket: ResetTicket, statement: Statement) -> None:
-        """Send a change once: fenced, audited before it leaves and again when it came back."""
-        entry = self.store.begin_statement(ticket, statement.rendered)
+    def send(self, ticket: ResetTicket, statement: Statement, *, owed: bool = False) -> None:
+        """Send a change once: fenced, audited before it leaves and again when it came back.
+
+        Fenced to the last moment: who slept since the epoch was looked at looks again when all that
+        is left to do is to send. `owed`: what a ticket promised goes out even where the store
+        cannot be written or read. It was just seen that the table lacks it, so whoever sends it
+        does what a new owner would.
+        """
+        looked = self.clock.monotonic()
+        entry = self._audit_before(ticket, statement, owed=owed)
         started = self.clock.monotonic()
         result, error = "unknown", None
+
+        def still_ours() -> None:
+            if entry is not None and self.clock.monotonic() - looked > LOOK_HOLDS_S:
+                self.store.check_epoch(ticket)
+
         try:
-            self.crate.change(statement)
+            self.crate.change(statement, just_before=still_ours)
             result = "ok"
         except CaretakerError as failure:
             result, error = _RESULTS.get(type(failure), "failed"), str(failure)
@@ -99,11 +124,24 @@ class Hands:
         finally:
             elapsed = round((self.clock.monotonic() - started) * 1000)
             self.say(ticket.target, "sql", sql=statement.rendered, elapsed_ms=elapsed, error=error)
-            self._audit_answer(entry, result, error)
+            if entry is not None:
+                self._audit_answer(entry, result, error)
 
     def send_retrying(self, ticket: ResetTicket, statement: Statement) -> None:
         """Send a change; again only where it provably was never executed."""
         retrying(lambda: self.send(ticket, statement), sleep=self.guard.pause)
+
+    def _audit_before(self, ticket: ResetTicket, statement: Statement, *, owed: bool) -> int | None:
+        try:
+            return self.store.begin_statement(ticket, statement.rendered)
+        except FencedError:
+            raise
+        except CaretakerError as failure:
+            if not owed:
+                raise
+            reason = f"sent without an audit: {failure}"
+            self.say(ticket.target, "note", level=logging.ERROR, reason=reason)
+            return None
 
     def _audit_answer(self, entry: int, result: str, error: str | None) -> None:
         """Write what came back; a store that fails here must not pass for CrateDB's answer."""

@@ -38,6 +38,8 @@ class Logbook:
     def __init__(self, hands: Hands, journey: Journey) -> None:
         self._hands = hands
         self.journey = journey
+        if journey.ticket is not None:
+            hands.guard.held.add(journey.ticket.id)
 
     @property
     def ticket(self) -> ResetTicket:
@@ -76,6 +78,7 @@ class Logbook:
                 worst_bytes=finding.worst_bytes,
             )
         )
+        self._hands.guard.held.add(stored.id)
         self.journey = replace(self.journey, ticket=stored, finding=without_copies(finding))
 
     def advance(self, **changes: Any) -> None:
@@ -100,11 +103,24 @@ class Logbook:
             reason=changes.get("reason") or None,
         )
 
-    def close(self, outcome: ResetOutcome, reason: str, *, degraded: bool = False) -> None:
-        """Close the ticket and store its outcome, in one transaction."""
+    def close(
+        self,
+        outcome: ResetOutcome,
+        reason: str,
+        *,
+        degraded: bool = False,
+        seen: TableObservation | None = None,
+    ) -> None:
+        """Close the ticket and store its outcome, in one transaction.
+
+        `seen` is the look that the outcome was judged by: a later one could tell another story.
+        """
         done = outcome is ResetOutcome.COMPLETED
+        # Before the transition: a sibling takes FAILED for a table that waits for a human.
+        now = seen or self._hands.reading(
+            lambda: self._hands.crate.observe(self.ticket.target, copies=False)
+        )
         self.move_to(ResetState.COMPLETED if done else ResetState.FAILED, reason=reason)
-        now = self._hands.reading(lambda: self._hands.crate.observe(self.ticket.target))
         final = now.number_of_replicas if isinstance(now, TableObservation) else None
         row = self._row(outcome, reason, final, degraded=degraded)
         self._hands.store.close_ticket(self.ticket, row)
@@ -115,10 +131,26 @@ class Logbook:
         outcome = ResetOutcome.SKIPPED
         self._finish(self._unwritten(outcome, ResetState.DETECTED, reason, left_undone=left_undone))
 
+    def reopen(self) -> bool:
+        """Write a new ticket for a table at 0 whose old one is closed; whether it is ours now."""
+        try:
+            closed = self._hands.store.ticket_row(self.ticket.id).closed_at is not None
+            now = self._hands.catalog(self.ticket.target) if closed else None
+            if now is None or now.number_of_replicas != "0":
+                return False
+            stored = self._hands.store.open_ticket(replace(self.ticket, owner=self._hands.owner))
+        except CaretakerError as error:
+            self.tell("note", level=logging.ERROR, reason=f"not looked at again: {error}")
+            return False
+        self._hands.guard.held.add(stored.id)
+        self.journey = replace(self.journey, ticket=stored)
+        return True
+
     def leave_restored(self, reason: str) -> None:
         """End with the table as it was; if the store fails, the open ticket is picked up later."""
+        outcome = ResetOutcome.FAILED_RESTORED if self.touched else ResetOutcome.SKIPPED
         try:
-            self.close(ResetOutcome.FAILED_RESTORED, reason)
+            self.close(outcome, reason)
         except FencedError:
             raise
         except CaretakerError as error:

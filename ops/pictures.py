@@ -15,13 +15,22 @@ import dagster as dg
 
 from caretaker.translog.model import MIB
 from caretaker.translog.outcome import ResetOutcome
+from ops.shown import clipped, duration
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Bars that fit on a screen with names that can still be read.
+#: Bars that fit on a screen with names that can still be read, and lines that can be told apart.
 MOST_BARS = 15
+MOST_LINES = 6
+
+#: Okabe and Ito's again, without the yellow that nobody sees on white.
+_LINES = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+
+#: What is drawn of the past, and the longest look ahead.
+_DRAWN_BACK = timedelta(hours=48)
+_MOST_AHEAD_H = 48.0
 
 _WIDTH_IN = 9.0
 _DPI = 100
@@ -60,6 +69,15 @@ class ResetPoint:
     at: datetime
     seconds_at_zero: float
     outcome: ResetOutcome | None
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A table's looks, in % of its threshold, and the hours until it crosses, where foretold."""
+
+    name: str
+    looks: Sequence[tuple[datetime, float]]
+    hours_left: float | None
 
 
 #: Colour and marker of each outcome: either alone tells them apart.
@@ -143,6 +161,49 @@ def backlog_picture(bars: Sequence[Bar], acting_percentage: int, *, otherwise: s
     return _png(figure)
 
 
+def growth_picture(lines: Sequence[Line], now: datetime) -> bytes:
+    """Draw how translogs came to be as large as they are, and dashed how they would go on."""
+    shown = lines[:MOST_LINES]
+    figure, axes = _axes(3.9, left=0.09)
+    ahead = max((line.hours_left or 0.0 for line in shown), default=0.0)
+    last = now + timedelta(hours=min(max(ahead * 1.1, 3.0), _MOST_AHEAD_H))
+    first = now - _DRAWN_BACK
+    for line, colour in zip(shown, _LINES, strict=False):
+        looks = [look for look in line.looks if look[0] >= first]
+        if not looks:
+            continue
+        axes.plot(
+            [at for at, _ in looks],  # type: ignore[arg-type]  # dates are fine
+            [percentage for _, percentage in looks],
+            color=colour, lw=1.8, marker="o", ms=2.5, label=_label(line.name),
+        )  # fmt: skip
+        if line.hours_left is not None:
+            crosses = now + timedelta(hours=line.hours_left)
+            axes.plot(
+                [looks[-1][0], crosses],  # type: ignore[arg-type]  # dates are fine
+                [looks[-1][1], 100.0],
+                color=colour, lw=1.6, ls=(0, (2, 1.5)),
+            )  # fmt: skip
+            if crosses <= last:
+                axes.plot([crosses], [100.0], color=colour, marker="D", ms=6)  # type: ignore[arg-type]
+    axes.axhline(100, color=_INK, lw=1.4)
+    axes.axvline(now, color="#9a9a9a", lw=1.0, ls=(0, (1, 2)))  # type: ignore[arg-type]
+    axes.set_ylim(
+        0, max(115.0, *(p for line in shown for at, p in line.looks if at >= first)) * 1.04
+    )
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f} %")
+    _dates(axes, first, last)
+    axes.grid(color=_RULE, lw=0.8)
+    _legend(figure, axes)
+    of_them = f"; {len(shown)} of {len(lines):,}" if len(lines) > len(shown) else ""
+    _title(
+        figure,
+        "Translogs on their way above the threshold (100 %)",
+        f"Dashed: if it goes on like this{of_them}. Times are UTC.",
+    )
+    return _png(figure)
+
+
 def resets_picture(points: Iterable[ResetPoint], since: datetime, now: datetime) -> bytes:
     """Draw how long each reset left a table without replicas, over time."""
     points = list(points)
@@ -177,7 +238,7 @@ def resets_picture(points: Iterable[ResetPoint], since: datetime, now: datetime)
     axes.grid(color=_RULE, lw=0.8)
     _legend(figure, axes)
     seconds = sorted(point.seconds_at_zero for point in at_zero)
-    middle, longest = _duration(seconds[(len(seconds) - 1) // 2]), _duration(seconds[-1])
+    middle, longest = duration(seconds[(len(seconds) - 1) // 2]), duration(seconds[-1])
     _title(
         figure,
         "How long each reset left a table without replicas",
@@ -188,15 +249,19 @@ def resets_picture(points: Iterable[ResetPoint], since: datetime, now: datetime)
 
 
 def _time_scales(axes: Axes, seconds: Sequence[float], first: datetime, now: datetime) -> None:
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter  # noqa: PLC0415 - as in _figure
-
     low, high = min(*seconds, 0.07), max(*seconds, 14.0) * 1.6
     axes.set_ylim(low, high)
     axes.set_yticks([t for t in _TIME_TICKS if low <= t <= high], minor=False)
     axes.set_yticklabels([text for t, text in _TIME_TICKS.items() if low <= t <= high])
     axes.minorticks_off()
     margin = (now - first) / 50
-    axes.set_xlim(first - margin, now + margin)  # type: ignore[arg-type]  # dates are fine
+    _dates(axes, first - margin, now + margin)
+
+
+def _dates(axes: Axes, first: datetime, last: datetime) -> None:
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter  # noqa: PLC0415 - as in _figure
+
+    axes.set_xlim(first, last)  # type: ignore[arg-type]  # dates are fine
     locator = AutoDateLocator(minticks=4, maxticks=9)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
@@ -264,12 +329,7 @@ def _png(figure: Figure) -> bytes:
 
 
 def _label(name: str) -> str:
-    """Shorten in the middle: schemas differ at the front, partitions at the end."""
-    text = _drawable(name)
-    if len(text) <= _LONGEST_LABEL:
-        return text
-    half = (_LONGEST_LABEL - 1) // 2
-    return f"{text[:half]}…{text[-half:]}"
+    return clipped(_drawable(name), _LONGEST_LABEL)
 
 
 def _drawable(text: str) -> str:
@@ -290,11 +350,3 @@ def _glyphs() -> frozenset[int]:
 def _size(size: int) -> str:
     mib = size / MIB
     return f"{mib / 1024:,.1f} GiB" if mib >= 1024 else f"{mib:,.0f} MiB"  # noqa: PLR2004
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 10:  # noqa: PLR2004 - where a tenth stops to matter
-        return f"{seconds:.1f} s"
-    if seconds < 120:  # noqa: PLR2004
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"  # noqa: PLR2004

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from caretaker.errors import CaretakerError
-from caretaker.translog.model import ResetState, target_key
+from caretaker.ownership import HEARTBEAT_STALE_AFTER_S
+from caretaker.translog.model import ResetState, ResetTicket, target_key
 from caretaker.translog.policy import ResetPolicy
 from caretaker.translog.preflight import refusals
 from ops.hands import Hands
@@ -21,7 +22,7 @@ def why_not_to_begin(hands: Hands, cluster_id: str, policy: ResetPolicy) -> list
     for ticket in hands.store.open_tickets(cluster_id):
         if ticket.state is ResetState.FAILED:
             reasons.append(f"{ticket.target} was not restored (ticket {ticket.id})")
-        elif ticket.owner.run_id == hands.owner.run_id:
+        elif ticket.owner.run_id == hands.owner.run_id and _is_at_work(ticket, hands, policy):
             own.add(target_key(ticket.target))
         else:
             reasons.append(
@@ -36,6 +37,14 @@ def why_not_to_begin(hands: Hands, cluster_id: str, policy: ResetPolicy) -> list
     if cluster.id != cluster_id:
         return [f"this is another cluster ({cluster.id}, not {cluster_id})"]
     return refusals(cluster, policy, own)
+
+
+def _is_at_work(ticket: ResetTicket, hands: Hands, policy: ResetPolicy) -> bool:
+    """Whether a step of this run still has it in hand: one at a time, none has but ours."""
+    if policy.concurrent == 1:
+        return ticket.id in hands.guard.held
+    silent = hands.clock.now() - (ticket.heartbeat_at or ticket.created_at)
+    return silent.total_seconds() <= HEARTBEAT_STALE_AFTER_S
 
 
 def lost_the_lock(hands: Hands, cluster_id: str) -> list[str]:

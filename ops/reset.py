@@ -23,7 +23,7 @@ from caretaker.errors import (
     UnknownResultError,
     UnsafeError,
 )
-from caretaker.translog.detect import examine, selected
+from caretaker.translog.detect import examine, selected, why_not_now
 from caretaker.translog.model import Remedy, ResetState, TableObservation
 from caretaker.translog.outcome import ResetOutcome, outcome_of
 from caretaker.translog.plan import (
@@ -38,6 +38,7 @@ from caretaker.translog.plan import (
     unsettled,
     worst_replica_bytes,
 )
+from ops.guard import deaf_to_the_echo
 from ops.hands import QUICK_LOOKS_S, Hands
 from ops.lease_watch import watch_leases
 from ops.logbook import Journey, Logbook
@@ -66,7 +67,8 @@ class Reset:
     def remember(self) -> Journey:
         """Check the cluster again, look at the table again, and write the ticket."""
         with self._stopping_cleanly():
-            self._wait_for_siblings()
+            if self._policy.concurrent > 1:
+                self._wait_for_siblings()
             reasons = self._why_not_now()
             if reasons:
                 self._log.leave(f"not attempted: {reasons}", left_undone=True)
@@ -168,8 +170,8 @@ class Reset:
         finding = examine(now) if now is not None else None
         if now is None or finding is None or not selected(finding, self._policy):
             self._log.leave("it is no longer above the threshold")
-        elif now.number_of_replicas in {None, "0"}:
-            self._log.leave("it has no replicas to reset")
+        elif reason := why_not_now(finding):
+            self._log.leave(reason)
         else:
             self._log.open(finding)
 
@@ -291,7 +293,7 @@ class Reset:
         None where a late landing could not be undone, and a human was called.
         """
         now = self._hands.look(self._target)
-        if not unsettled(self._log.ticket) or changed_underneath(now, self._log.ticket):
+        if not unsettled(self._log.ticket):
             return now
         settle_s = self._policy.settle_s
         reason = f"watching for {settle_s:g} s: an ALTER without an answer may still land"
@@ -309,35 +311,50 @@ class Reset:
         return now
 
     def _conclude(self, now: TableObservation, *, failure: str = "") -> None:
+        degraded = False
+        if not failure:
+            now, degraded = self._coming_back(now)
+        if self._log.touched and now.number_of_replicas == "0":
+            # Not ours: the original was read back since. Closed like this the table would count
+            # as done, and nobody would look after it any more; so once more, and then it is theirs.
+            self._log.tell("note", level=logging.WARNING, reason="at 0 again after the restore")
+            self._put_back()
+            if self._log.over:
+                return
+            now = self._hands.look(self._target)
+            degraded = not replicas_are_back(now)
         ticket = self._log.ticket
-        if changed_underneath(now, ticket):
+        if changed_underneath(now, ticket) or (ticket.zero_sent and now.number_of_replicas == "0"):
             reason = f"somebody set number_of_replicas to {now.number_of_replicas!r}"
-            self._log.close(ResetOutcome.CHANGED_UNDERNEATH, reason)
+            self._log.close(ResetOutcome.CHANGED_UNDERNEATH, reason, seen=now)
         elif failure:
             self._log.leave_restored(failure)
         else:
-            degraded = self._degraded(now)
-            self._log.close(outcome_of(ticket), ticket.reason, degraded=degraded)
+            outcome = outcome_of(ticket) if ticket.zero_sent else ResetOutcome.SKIPPED
+            self._log.close(outcome, ticket.reason, degraded=degraded, seen=now)
 
-    def _degraded(self, now: TableObservation) -> bool:
-        """Wait for started and small replicas; whether they did not come in time."""
-        if not any(isinstance(a, AwaitReplicas) for a in plan_verify(now, self._log.ticket)):
-            return False
+    def _coming_back(self, now: TableObservation) -> tuple[TableObservation, bool]:
+        """Wait for started and small replicas; the last look, and whether they were late.
+
+        A value that somebody sets meanwhile ends the wait.
+        """
         ticket = self._log.ticket
+        if not any(isinstance(a, AwaitReplicas) for a in plan_verify(now, ticket)):
+            return now, False
         # Without a primary they cannot come back, and where they never went they are as they were.
         hopeless = ticket.leases_verdict == "primary_lost" or not ticket.zero_confirmed
         limit = 0.0 if hopeless else self._policy.verify_timeout_s
         for pause in (*wait_ladder(QUICK_LOOKS_S, limit), None):
             seen = self._hands.reading(lambda: self._hands.crate.observe(self._target))
-            if (
-                isinstance(seen, TableObservation)
-                and replicas_are_back(seen)
-                and worst_replica_bytes(seen) <= self._log.ticket.threshold_bytes
-            ):
-                return False
+            if isinstance(seen, TableObservation):
+                now = seen
+                if now.number_of_replicas != ticket.original_replicas or (
+                    replicas_are_back(now) and worst_replica_bytes(now) <= ticket.threshold_bytes
+                ):
+                    return now, False
             if pause is not None:
                 self._hands.guard.pause(pause)
-        return True
+        return now, True
 
     # Being stopped.
 
@@ -351,13 +368,14 @@ class Reset:
         try:
             yield
         except FencedError as error:
-            self._log.yield_to_new_owner(error)
+            self._yield(error)
         except CaretakerError as error:
             self._give_up(str(error), None)
         except Exception as error:  # noqa: BLE001 - a step reports, it never raises past a ticket
             self._give_up(f"{type(error).__name__}: {error}", error)
         except BaseException:
-            self._give_up("the run was stopped", None, watch=False)
+            with deaf_to_the_echo():
+                self._give_up("the run was stopped", None, watch=False)
             raise
 
     def _give_up(self, reason: str, unexpected: Exception | None, *, watch: bool = True) -> None:
@@ -374,6 +392,17 @@ class Reset:
             else:
                 self._put_back_after(reason, watch=watch)
         except FencedError as error:
+            self._log.yield_to_new_owner(error)
+
+    def _yield(self, error: FencedError) -> None:
+        """Leave the table to its new owner, unless what we sent landed after he was done.
+
+        Between the fence and the statement itself a process may be suspended for an hour. Where
+        the ticket is closed and the table is at 0, nobody but us owes it anything.
+        """
+        if self._log.touched and self._log.reopen():
+            self._put_back_after(str(error), watch=False)
+        if not self._log.over:
             self._log.yield_to_new_owner(error)
 
     def _put_back_after(self, reason: str, *, watch: bool) -> None:

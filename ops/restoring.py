@@ -67,7 +67,7 @@ class _Attempt:
             statement = _owed(self._look(), self._ticket)
             if statement is None:
                 return None
-            self._hands.send(self._ticket, statement)
+            self._hands.send(self._ticket, statement, owed=True)
             # An acknowledged restore is what an unanswered SET to 0 was waiting for.
             self._ticket = replace(self._ticket, zero_acknowledged=True)
             if _owed(self._look(), self._ticket) is None:
@@ -81,7 +81,7 @@ class _Attempt:
         return CaretakerError("CrateDB acknowledged the restore, and shows another value")
 
     def _look(self) -> TableObservation | None:
-        now = self._hands.observe(self._ticket.target)
+        now = self._hands.catalog(self._ticket.target, self._ticket.cluster_id)
         self.seen_at_zero |= now is not None and now.number_of_replicas == "0"
         return now
 

@@ -21,7 +21,7 @@ from ops.preflight import why_not_to_begin
 from ops.reset import Reset
 from ops.translog_config import TranslogResetConfig
 from ops.translog_look import judge
-from ops.translog_metadata import outcomes_metadata
+from ops.translog_metadata import outcomes_metadata, why_it_failed
 from ops.translog_plans import planned_statements
 from ops.translog_run import Ground, RunReport, hands, publish
 from resources.clock import utc_now
@@ -196,7 +196,7 @@ def conclude(report: RunReport) -> None:
     if undone:
         text += f", {undone} left undone"
     raise dg.Failure(
-        text,
+        text + why_it_failed(report.results),
         metadata={**outcomes_metadata(report.results), "exit_code": report.exit_code},
         allow_retries=False,
     )

@@ -10,7 +10,7 @@ from datetime import datetime
 
 import dagster as dg
 
-from caretaker.errors import FencedError, UnsafeError
+from caretaker.errors import FencedError, RefusedError, UnsafeError
 from caretaker.translog.model import Owner, ResetState, ResetTicket
 from caretaker.translog.outcome import ResetOutcome, ResetResult
 from ops.errors import step_errors
@@ -40,28 +40,32 @@ def find_tickets(
         with hands(context, cratedb, state, policy) as with_hands:
             connected = connecting(with_hands.crate.connect, sleep=with_hands.guard.pause)
             seen_dead = death_seen_from(context.instance)
-            for ticket in _tickets_to_honour(with_hands, config, connected.cluster_id, seen_dead):
+            for ticket in tickets_to_honour(with_hands, config, connected.cluster_id, seen_dead):
                 yield dg.DynamicOutput(
                     Journey(ticket.cluster_id, ticket.target, policy, ticket=ticket),
                     mapping_key=f"ticket_{ticket.id}",
                 )
 
 
-def _tickets_to_honour(
+def tickets_to_honour(
     with_hands: Hands,
     config: TranslogRestoreConfig,
     cluster_id: str,
     seen_dead: Callable[[Owner, datetime | None], bool],
 ) -> list[ResetTicket]:
+    """Return the open tickets that were asked for, or all whose run is dead."""
     chosen = []
     wanted = config.ticket_ids
-    for ticket in with_hands.store.open_tickets(cluster_id):
+    for ticket in with_hands.store.open_tickets(None if wanted else cluster_id):
         if wanted is not None and ticket.id not in wanted:
             continue
-        # A ticket that waits for a human has no owner at work, however alive its process is. FAILED
-        # alone does not say so: a run that closes its ticket passes through it.
-        abandoned = ticket.state is ResetState.FAILED and ticket.next_try_at is not None
-        if abandoned or seen_dead(ticket.owner, ticket.heartbeat_at):
+        if ticket.cluster_id != cluster_id:
+            raise RefusedError(
+                f"ticket {ticket.id} of {ticket.target} is of cluster {ticket.cluster_id}, and "
+                f"CRATE_CONNECTION_STRING leads to {cluster_id}",
+                target=ticket.target,
+            )
+        if _given_up(ticket) or seen_dead(ticket.owner, ticket.heartbeat_at):
             chosen.append(ticket)
         elif wanted is not None:
             raise UnsafeError(
@@ -72,6 +76,14 @@ def _tickets_to_honour(
     return chosen
 
 
+def _given_up(ticket: ResetTicket) -> bool:
+    """Whether it waits for a human: nobody is at work on it, however alive its owner is.
+
+    FAILED alone does not say so: a run that closes its ticket passes through it.
+    """
+    return ticket.state is ResetState.FAILED and ticket.next_try_at is not None
+
+
 @dg.op(tags={"kind": "cratedb", "dagster/priority": "1"})
 def take_over(
     context: dg.OpExecutionContext,
@@ -80,20 +92,29 @@ def take_over(
     state: StateStoreResource,
 ) -> Journey:
     """Make a dead run's ticket ours: from here on the old owner's statements are refused."""
+    with hands(context, cratedb, state, journey.policy) as with_hands:
+        return taken_over(with_hands, journey)
+
+
+def taken_over(with_hands: Hands, journey: Journey) -> Journey:
+    """Return the journey with its ticket in our name, or over where another was faster."""
     ticket = journey.ticket
     if ticket is None:
         return journey
-    with hands(context, cratedb, state, journey.policy) as with_hands:
-        try:
-            taken = with_hands.store.take_over(ticket, with_hands.owner)
-        except FencedError as error:
-            result = ResetResult(ticket.target, ticket.state, ResetOutcome.SKIPPED, str(error))
-            return replace(journey, result=result)
-        reason = f"run {ticket.owner.run_id} died in {ticket.state.value}"
-        with_hands.say(ticket.target, "note", reason=f"taking over: {reason}")
-        if not taken.reason:
-            taken = with_hands.store.advance(taken, reason=reason)
-        return replace(journey, ticket=taken)
+    if not _given_up(ticket):
+        # Who is dead for a table is dead for the cluster: should it only have slept, it begins no
+        # further table when it wakes.
+        with_hands.store.release_lock(ticket.cluster_id, ticket.owner.run_id)
+    try:
+        taken = with_hands.store.take_over(ticket, with_hands.owner)
+    except FencedError as error:
+        result = ResetResult(ticket.target, ticket.state, ResetOutcome.SKIPPED, str(error))
+        return replace(journey, result=result)
+    reason = f"run {ticket.owner.run_id} died in {ticket.state.value}"
+    with_hands.say(ticket.target, "note", reason=f"taking over: {reason}")
+    if not taken.reason:
+        taken = with_hands.store.advance(taken, reason=reason)
+    return replace(journey, ticket=taken)
 
 
 @dg.op(description="Publish what became of the tickets that were taken over.")

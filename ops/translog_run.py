@@ -70,8 +70,7 @@ def publish(context: dg.OpExecutionContext, report: RunReport, state: StateStore
         emit(context, Event("note", None, {"reason": reason}, level=logging.WARNING))
         context.log_event(dg.AssetMaterialization(RESETS, metadata=metadata))
         return
-    shown = {**history.metadata(), **metadata}
-    context.log_event(dg.AssetMaterialization(RESETS, metadata=shown))
+    context.log_event(dg.AssetMaterialization(RESETS, metadata=history.metadata()))
     # Not in log_event's annotation, but taken by it, so that the alert is as fresh as the run.
     verdict = dg.AssetCheckEvaluation(RESETS, REPLICAS_ARE_BACK, **history.check())
     context.log_event(verdict)  # type: ignore[arg-type]

@@ -43,6 +43,11 @@ for name in (
 # No deadline: on two cores a garbage collection is enough to miss one. In CI the examples are the
 # same every time, so that a red run is the change's fault.
 hypothesis.settings.register_profile("caretaker", deadline=None, derandomize="CI" in os.environ)
+# For one who searches: --hypothesis-profile=long. For one who only asks whether: first.
+hypothesis.settings.register_profile("long", deadline=None, print_blob=True)
+hypothesis.settings.register_profile(
+    "first", deadline=None, report_multiple_bugs=False, phases=[hypothesis.Phase.generate]
+)
 hypothesis.settings.load_profile("caretaker")
 
 # Why tests of a system were skipped, by (system, reason).

@@ -155,7 +155,7 @@ def select(
         if not selected(finding, policy):
             continue
         reason = (
-            _why_not_now(finding, held)
+            why_not_now(finding, held)
             or _why_not_again(history.get(target_key(finding.target)), policy, now)
             or _why_not_that_many(len(chosen), policy)
         )
@@ -176,7 +176,8 @@ def selected(finding: Finding, policy: ResetPolicy) -> bool:
     return pattern is None or pattern.fullmatch(str(finding.target.table)) is not None
 
 
-def _why_not_now(finding: Finding, held: Collection[tuple[str, str, str]]) -> str:
+def why_not_now(finding: Finding, held: Collection[tuple[str, str, str]] = ()) -> str:
+    """Return why a table must be left alone as it is now; '' where nothing forbids it."""
     table = finding.table
     if target_key(table.target) in held:
         return "an open ticket holds it"

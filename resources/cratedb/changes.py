@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 
 import orjson
 
@@ -16,13 +17,19 @@ from resources.sql.cratedb import Statement
 
 
 def send_once(
-    settings: CrateDBSettings, rota: Rota, tls: ssl.SSLContext, statement: Statement
+    settings: CrateDBSettings,
+    rota: Rota,
+    tls: ssl.SSLContext,
+    statement: Statement,
+    *,
+    just_before: Callable[[], None] = lambda: None,
 ) -> None:
     """Return when CrateDB said that it carried out `statement`.
 
     A host to which no connection can be made has seen nothing, so the next one is tried. From the
     first byte sent there is no second try: TransientError and RefusedError mean that the statement
-    was not carried out, UnknownResultError that it may have been, or may yet be.
+    was not carried out, UnknownResultError that it may have been, or may yet be. `just_before` is
+    called when only the first byte is left to be sent; what it raises passes, and nothing is sent.
     """
     body = orjson.dumps({"stmt": statement.sql, "args": list(statement.args)})
     deadline = Deadline(settings.statement_timeout_s)
@@ -38,6 +45,7 @@ def send_once(
             continue
         try:
             request = ("POST", SQL_PATH, body, request_headers(settings))
+            just_before()
             answer = exchange(connection, request, deadline)
         except BrokenAnswerError as error:
             rota.demote(host)

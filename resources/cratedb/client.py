@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
@@ -83,17 +83,23 @@ class CrateDBClient:
         """Return the rows of a statement that changes nothing."""
         return self._read(self._reader, statement)
 
-    def change(self, statement: Statement, *, timeout_s: float | None = None) -> None:
+    def change(
+        self,
+        statement: Statement,
+        *,
+        timeout_s: float | None = None,
+        just_before: Callable[[], None] = lambda: None,
+    ) -> None:
         """Send a statement that changes something, once; see `resources.cratedb.changes`.
 
         `timeout_s` for a statement that is known to take long: DECOMMISSION answers when the node
-        is drained.
+        is drained. `just_before` may still stop it, by raising.
         """
         settings = self.settings
         if timeout_s is not None:
             settings = replace(settings, statement_timeout_s=timeout_s)
         try:
-            send_once(settings, self._rota, self._tls, statement)
+            send_once(settings, self._rota, self._tls, statement, just_before=just_before)
         except CaretakerError as error:
             error.target = statement.target or error.target
             raise
@@ -142,26 +148,54 @@ class CrateDBClient:
             self.read(Statement(sql.SHARDS)),
         )
 
-    def observe(self, target: Target) -> TableObservation | None:
+    def observe(
+        self, target: Target, *, copies: bool = True, cluster_id: str = ""
+    ) -> TableObservation | None:
         """Return one table or partition with its leases, in two queries.
+
+        Without `copies` only what the catalog says, in one: any node answers it from its own
+        cluster state, while `sys.shards` waits for every node.
 
         None when the catalog does not show it: it was dropped, or a privilege was removed, which
         look alike. A table that is partitioned is refused: it is looked after by partition.
         """
         schema, name, ident = key = target_key(target)
-        if isinstance(target, PartitionRef):
-            relation = self.read(Statement(sql.PARTITION, key))
-        else:
-            relation = self.read(Statement(sql.TABLE, (schema, name)))
-        if not relation:
+        row, answered_by = self._catalog_row(target)
+        if row is None:
             return None
-        shards = self.read(Statement(sql.SHARDS_WITH_LEASES, (schema, name, ident)))
-        copies = table_rows.copies_with_leases(shards)
+        if cluster_id and answered_by not in {None, cluster_id}:
+            raise TransientError(
+                f"cluster {answered_by} answered for {target}, and not {cluster_id}: "
+                f"{CONNECTION_STRING} leads to two clusters",
+                target=target,
+            )
+        shards = (
+            self.read(Statement(sql.SHARDS_WITH_LEASES, (schema, name, ident))) if copies else []
+        )
+        found = table_rows.copies_with_leases(shards)
         if isinstance(target, PartitionRef):
-            lost = copies.get(table_rows.missing_ident(target), ())
-            return table_rows.partition_observation(target, relation[0], copies.get(key, ()), lost)
-        _refuse_partitioned(target, relation[0])
-        return table_rows.table_observation(relation[0], copies.get(key, ()))
+            lost = found.get(table_rows.missing_ident(target), ())
+            return table_rows.partition_observation(target, row, found.get(key, ()), lost)
+        _refuse_partitioned(target, row)
+        return table_rows.table_observation(row, found.get(key, ()))
+
+    def _catalog_row(self, target: Target) -> tuple[Row | None, str | None]:
+        """Return a target's row of TABLES or PARTITIONS, and which cluster gave it, where told."""
+        schema, name, ident = target_key(target)
+        signed, plain, values = (
+            (sql.PARTITION, sql.PARTITION_WITHOUT_SYS, (schema, name, ident))
+            if isinstance(target, PartitionRef)
+            else (sql.TABLE, sql.TABLE_WITHOUT_SYS, (schema, name))
+        )
+        try:
+            rows = self.read(Statement(signed, values))
+        except RefusedError as error:
+            # A privilege on sys that was removed must not keep a table from its restore.
+            if error.code not in {_NO_PRIVILEGE, _NO_SCHEMA}:
+                raise
+            rows = self.read(Statement(plain, values))
+            return (rows[0] if rows else None), None
+        return (rows[0][:-1], rows[0][-1]) if rows else (None, None)
 
     def observe_cluster(self, own: frozenset[Key] = frozenset()) -> ClusterObservation:
         """Return the cluster as it is now, in ten queries whatever its size.

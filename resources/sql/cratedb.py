@@ -162,9 +162,9 @@ SELECT
     partitioned_by,
     settings['translog']['flush_threshold_size'],
     settings['routing']['allocation']['enable'],
-    settings['blocks']
-FROM information_schema.tables
-"""
+    settings['blocks']"""
+_FROM_TABLES = """
+FROM information_schema.tables"""
 
 _PARTITION_COLUMNS = """
 SELECT
@@ -177,21 +177,25 @@ SELECT
     closed,
     settings['translog']['flush_threshold_size'],
     settings['routing']['allocation']['enable'],
-    settings['blocks']
-FROM information_schema.table_partitions
-"""
+    settings['blocks']"""
+_FROM_PARTITIONS = """
+FROM information_schema.table_partitions"""
+
+#: Which cluster answers: hosts, names and load balancers may lead to another one at any time.
+_ANSWERED_BY = """,
+    (SELECT id FROM sys.cluster)"""
 
 #: Every user table, partitioned ones too: schema, table, shards, replicas (text), closed,
 #: partitioned_by, flush threshold (bytes), allocation enable, blocks (object). Views and foreign
 #: tables have no number_of_shards.
-TABLES = f"""{_TABLE_COLUMNS}
+TABLES = f"""{_TABLE_COLUMNS}{_FROM_TABLES}
 WHERE table_schema NOT IN ('sys', 'information_schema', 'pg_catalog', 'blob')
     AND number_of_shards IS NOT NULL
 """
 
 #: Every partition: schema, table, ident, values (object; keys as in partitioned_by), and then
 #: shards ... blocks as in TABLES.
-PARTITIONS = f"""{_PARTITION_COLUMNS}
+PARTITIONS = f"""{_PARTITION_COLUMNS}{_FROM_PARTITIONS}
 WHERE table_schema NOT IN ('sys', 'information_schema', 'pg_catalog', 'blob')
 """
 
@@ -219,15 +223,22 @@ FROM sys.shards
 WHERE schema_name NOT IN ('sys', 'information_schema', 'pg_catalog', 'blob')
 """
 
-#: One table, as in TABLES.
-TABLE = f"""{_TABLE_COLUMNS}
+_THIS_TABLE = """
 WHERE table_schema = ? AND table_name = ? AND number_of_shards IS NOT NULL
 """
-
-#: One partition, as in PARTITIONS, then partitioned_by's place is taken by the ref itself.
-PARTITION = f"""{_PARTITION_COLUMNS}
+_THIS_PARTITION = """
 WHERE table_schema = ? AND table_name = ? AND partition_ident = ?
 """
+
+#: One table, as in TABLES, and the id of the cluster that answers.
+TABLE = f"{_TABLE_COLUMNS}{_ANSWERED_BY}{_FROM_TABLES}{_THIS_TABLE}"
+
+#: One partition, as in PARTITIONS, and the id of the cluster that answers.
+PARTITION = f"{_PARTITION_COLUMNS}{_ANSWERED_BY}{_FROM_PARTITIONS}{_THIS_PARTITION}"
+
+#: The same for who may not read sys any more, and still has a table to restore.
+TABLE_WITHOUT_SYS = f"{_TABLE_COLUMNS}{_FROM_TABLES}{_THIS_TABLE}"
+PARTITION_WITHOUT_SYS = f"{_PARTITION_COLUMNS}{_FROM_PARTITIONS}{_THIS_PARTITION}"
 
 #: Every copy of one table or partition with its leases: ident, id ... global_checkpoint as in
 #: SHARDS, leases (array of objects id, source, retaining_seq_no, timestamp). Unassigned copies of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Unpack
@@ -9,7 +10,7 @@ from typing import Any, Unpack
 from sqlalchemy import ColumnElement, Connection, RowMapping, and_, or_, select, update
 
 from caretaker.errors import CaretakerError, FencedError, RefusedError, TransientError, UnsafeError
-from caretaker.translog.model import Owner, ResetTicket
+from caretaker.translog.model import Owner, ResetState, ResetTicket
 from resources.state_store.database import Part
 from resources.state_store.outcomes import insert_outcome
 from resources.state_store.rows import (
@@ -73,7 +74,7 @@ class Tickets(Part):
             if found is None:
                 raise _fenced_by(connection, ticket)
 
-    def beat(self, run_id: str) -> int:
+    def beat(self, run_id: str, held: Collection[int] = ()) -> int:
         """Refresh the heartbeat of every open ticket and lock of a run; return how many.
 
         By run and not by ticket: whoever was fenced beats nothing that another run took over.
@@ -81,7 +82,11 @@ class Tickets(Part):
         now = self._now()
         beat_tickets = (
             update(tickets)
-            .where(tickets.c.owner_run_id == run_id, _IS_OPEN)
+            .where(
+                tickets.c.owner_run_id == run_id,
+                _IS_OPEN,
+                or_(tickets.c.id.in_(held), tickets.c.state == ResetState.VERIFYING),
+            )
             .values(heartbeat_at=now)
         )
         beat_locks = (

@@ -39,6 +39,7 @@ def test_a_row_says_all_that_a_person_needs(lab, backlog):
     (row,) = frame.to_dict("records")
     assert row.pop("node").startswith("data-hot-")
     assert pd.isna(row.pop("growth_mb_per_h"))
+    assert row.pop("above_since") > datetime.now(UTC) - timedelta(minutes=2)
     assert row.pop("statements") == [
         """ALTER TABLE "doc"."metrics" SET ("number_of_replicas" = '0')""",
         'OPTIMIZE TABLE "doc"."metrics" WITH (max_num_segments = 100000, flush = true)',
@@ -82,9 +83,9 @@ def test_worst_first_and_the_percentage_decides_who_is_acted_on(lab, backlog):
     assert list(frame["acted_on"]) == [True, False]
     assert list(frame["reason"]) == ["", "below 200 % of its threshold"]
     assert list(low["acted_on"]) == [True, True]
-    assert metadata["tables_over_threshold"] == 2
-    assert metadata["tables_a_reset_would_take"] == 1
-    assert metadata["worst_percentage"] == pytest.approx(408.4)
+    assert metadata["tables above"] == 2
+    assert metadata["tables to reset"] == 1
+    assert metadata["worst %"] == pytest.approx(408.4)
 
 
 def test_a_name_narrows_the_rows_and_a_size_only_the_acts(lab, backlog):
@@ -123,21 +124,25 @@ def test_a_partition_is_named_by_its_values(lab, backlog):
     assert "PARTITION (\"day\" = 'mo''nday')" in frame["statements"][0][0]
 
 
-def test_commands_wait_for_the_leases_before_the_last_statement(lab, backlog):
+def test_commands_wait_for_the_leases_before_the_last_statement(lab, report):
     lab.table("doc.metrics", sick_mb=2300)
-    lines = backlog()[1]["commands"].splitlines()
+    (check,) = report().get_asset_check_evaluations()
+    lines = check.metadata["commands by hand"].value.splitlines()
     assert lines[0] == "```sql"
     waits = next(n for n, line in enumerate(lines) if line.startswith("-- wait until"))
     assert "'0')" in lines[waits - 2]
     assert "'0-1')" in lines[waits + 1]
 
 
-def test_an_empty_backlog_says_so(lab, backlog):
+def test_an_empty_backlog_says_so(lab, report):
     lab.table("doc.calm", sick_mb=100)
-    _, metadata = backlog()
-    assert metadata["commands"].startswith("Nothing to paste")
+    result = report()
+    metadata = metadata_of(result, "translog_backlog")
+    (check,) = result.get_asset_check_evaluations()
+    assert check.metadata["commands by hand"].value.startswith("Nothing to paste")
+    assert metadata["above"] == "none of 1"
     assert records(metadata["backlog"]) == []
-    assert metadata["picture"].startswith("![Translogs of the worst replicas")
+    assert metadata["picture of sizes"].startswith("![Translogs of the worst replicas")
 
 
 def test_what_fills_up_is_sampled_and_the_rest_is_not(lab, backlog, store):
@@ -163,25 +168,31 @@ def test_a_table_below_its_threshold_that_grows_is_listed_with_its_hours(lab, ba
         ]
         store.add_samples(lab.world.cluster_id, now - timedelta(hours=hours), rows)
 
-    (row,) = records(backlog()[1]["growing"])
+    metadata = backlog()[1]
 
-    assert row["table"] == "filling"
-    assert row["growth_mb_per_h"] == pytest.approx(100, abs=0.2)
-    assert row["hours_to_threshold"] == pytest.approx(1.6, abs=0.1)
+    growing, still = records(metadata["growth"])
+    assert (growing["table"], growing["crosses"]) == ("doc.filling", "in about 1.5 h")
+    assert growing["MiB/h"] == pytest.approx(100, abs=0.2)
+    assert (still["table"], still["crosses"]) == ("doc.still", "not growing")
+    assert metadata["tables crossing in 7 days"] == 1
+    assert metadata["picture of growth"].startswith("![Translogs that are too large or will be")
 
 
-def test_a_table_above_its_threshold_shows_its_growth_in_its_row(lab, backlog, store):
+def test_a_table_above_its_threshold_shows_its_growth_and_since_when_in_its_row(
+    lab, backlog, store
+):
     lab.table("doc.metrics", sick_mb=2300)
     now = datetime.now(UTC)
-    for hours, size in ((2, 2100), (1, 2200)):
+    for hours, size in ((4, 300), (3, 800), (2, 1300), (1, 1800)):
         store.add_samples(
             lab.world.cluster_id,
             now - timedelta(hours=hours),
             [(TableRef("doc", "metrics"), size * MIB, 1)],
         )
     frame, metadata = backlog()
-    assert frame["growth_mb_per_h"][0] == pytest.approx(100, abs=0.2)
-    assert records(metadata["growing"]) == []
+    assert frame["growth_mb_per_h"][0] == pytest.approx(500, abs=0.5)
+    assert frame["above_since"][0].to_pydatetime() == now - timedelta(hours=3)
+    assert metadata["above"] == "1 of 1: doc.metrics 408 % (for 3.0 h)"
 
 
 @pytest.mark.parametrize(("percentage", "passed"), [(200, False), (500, True)])

@@ -10,7 +10,16 @@ import pytest
 from PIL import Image
 
 from caretaker.translog.outcome import ResetOutcome
-from ops.pictures import Bar, Fate, ResetPoint, backlog_picture, embedded, resets_picture
+from ops.pictures import (
+    Bar,
+    Fate,
+    Line,
+    ResetPoint,
+    backlog_picture,
+    embedded,
+    growth_picture,
+    resets_picture,
+)
 
 NOW = datetime(2026, 1, 30, 9, tzinfo=UTC)
 SINCE = NOW - timedelta(days=30)
@@ -100,3 +109,22 @@ def test_a_picture_that_cannot_be_drawn_costs_nothing_but_itself():
         raise OSError("no font cache")
 
     assert embedded(broken, "").value == "(not drawn: OSError('no font cache'))"
+
+
+def growing(count, hours_left=5.0):
+    looks = [(NOW - timedelta(hours=30 - n), 10.0 + 3 * n) for n in range(31)]
+    return [Line(f"doc.a$b_{n}", looks, hours_left) for n in range(count)]
+
+
+@pytest.mark.parametrize("hours_left", [None, 0.01, 5.0, 160.0])
+@pytest.mark.parametrize("count", [1, 6, 400])
+def test_growth_can_be_drawn_however_much_and_however_far_ahead(count, hours_left):
+    png = growth_picture(growing(count, hours_left), NOW)
+    assert opened(png).width == 900
+    assert len(png) < 60_000
+
+
+def test_a_table_that_was_not_looked_at_lately_does_not_spoil_the_picture():
+    old = Line("doc.old", [(NOW - timedelta(days=6), 120.0)], None)
+    assert growth_picture([old, *growing(1)], NOW)
+    assert growth_picture([Line("doc.new", [(NOW, 130.0)], None)], NOW)

@@ -11,7 +11,8 @@ import pytest
 from assets.translog import RESET_COLUMNS
 from caretaker.translog.model import Owner, PartitionRef, ResetState, ResetTicket, TableRef
 from caretaker.translog.outcome import ResetOutcome, ResetResult
-from ops.translog_history import RESETS, ResetHistory, fenced
+from ops.shown import fenced
+from ops.translog_history import RESETS, ResetHistory
 from tests.assets.conftest import metadata_of
 
 METRICS = TableRef("doc", "metrics")
@@ -53,7 +54,9 @@ def ticket(store):
                 threshold_bytes=590558003,
             )
         )
-        return store.advance(made, state=state, zero_sent=True, zeroed_at=now)
+        # One that was given up says when to try again.
+        again = now + timedelta(minutes=1) if state is ResetState.FAILED else None
+        return store.advance(made, state=state, zero_sent=True, zeroed_at=now, next_try_at=again)
 
     return leave
 
@@ -81,12 +84,12 @@ def test_a_row_a_reset_newest_first_and_none_older_than_a_month(resets, ended):
     assert list(frame["table"]) == ["doc.metrics", "doc.metrics"]
     assert str(frame["ended_at"].dtype) == "datetime64[us, UTC]"
     metadata = metadata_of(result, "translog_resets")
-    assert metadata["resets_30_days"] == 2
-    assert metadata["failed_30_days"] == 1
-    assert metadata["longest_seconds_at_zero"] == 722.0
-    assert [row["outcome"] for row in records(metadata["newest_resets"])] == [
-        "COMPLETED",
-        "LEASES_TIMED_OUT",
+    assert metadata["30 d: resets"] == 2
+    assert metadata["30 d: leases timed out"] == 1
+    assert metadata["longest s at 0"] == 722.0
+    assert [row["outcome"] for row in records(metadata["resets"])] == [
+        "completed",
+        "leases timed out",
     ]
 
 
@@ -98,12 +101,13 @@ def test_an_empty_history_has_the_same_columns(resets):
     assert the_check(result).passed
 
 
-def test_the_page_holds_fifty_rows_and_the_asset_all(resets, ended):
+def test_the_page_holds_a_dozen_rows_and_the_asset_all(resets, ended):
     for number in range(60):
         ended(ResetOutcome.COMPLETED, target=TableRef("doc", f"t{number}"))
     result = resets()
     assert len(result.output_for_node("translog_resets")) == 60
-    assert len(records(metadata_of(result, "translog_resets")["newest_resets"])) == 50
+    *shown, more = records(metadata_of(result, "translog_resets")["resets"])
+    assert (len(shown), more["table"]) == (12, "... and 48 more")
 
 
 def test_a_table_left_without_replicas_fails_the_check_with_the_statement(resets, ticket):
@@ -117,10 +121,13 @@ def test_a_table_left_without_replicas_fails_the_check_with_the_statement(resets
         """ALTER TABLE "doc"."metrics" PARTITION ("day" = 'mo''nday') """
         """SET ("number_of_replicas" = '0-1')"""
     )
-    assert check.metadata["statements_to_paste"].value == f"```sql\n{wanted};\n```"
-    assert 'doc.metrics (day="mo\'nday") could not be restored' in check.description
-    (row,) = records(metadata_of(result, "translog_resets")["tickets"])
-    assert row["statement"] == wanted
+    assert check.metadata["statements to paste"].value == f"```sql\n{wanted};\n```"
+    assert '`doc.metrics (day="mo\'nday")` has had no replicas since ' in check.description
+    assert wanted in check.description
+    metadata = metadata_of(result, "translog_resets")
+    assert f"`{wanted};`" in metadata["not restored"]
+    (row,) = records(metadata["resets"])
+    assert row["outcome"] == "not restored"
 
 
 def test_a_reset_under_way_is_no_alarm_and_nothing_to_paste(resets, ticket):
@@ -128,8 +135,10 @@ def test_a_reset_under_way_is_no_alarm_and_nothing_to_paste(resets, ticket):
     ticket(ResetState.MONITORING_LEASES)
     result = resets()
     assert the_check(result).passed
-    (row,) = records(metadata_of(result, "translog_resets")["tickets"])
-    assert row["statement"] == ""
+    metadata = metadata_of(result, "translog_resets")
+    assert "ALTER" not in metadata["not restored"]
+    (row,) = records(metadata["resets"])
+    assert row["outcome"] == "under way: MONITORING_LEASES"
 
 
 def test_a_ticket_that_was_restored_in_the_end_is_no_alarm(resets, ticket, store):
@@ -157,7 +166,7 @@ def test_a_value_cannot_break_out_of_its_block_of_code():
     assert text.splitlines()[-1] == "````"
 
 
-def test_a_reset_run_publishes_the_same_and_judges_the_check(lab, state_url, instance):
+def test_a_reset_run_publishes_the_same_and_judges_the_check(lab, state_url, store, instance):
     """The asset is as fresh as the last run, and so is its alert."""
     from definitions.jobs import translog_reset  # noqa: PLC0415
     from resources.cratedb.resource import CrateDBResource  # noqa: PLC0415
@@ -178,9 +187,12 @@ def test_a_reset_run_publishes_the_same_and_judges_the_check(lab, state_url, ins
     assert event is not None
     assert event.asset_materialization is not None
     metadata = event.asset_materialization.metadata
-    assert metadata["resets_30_days"].value == 1
-    assert metadata["attempted"].value == 1
+    assert metadata["30 d: resets"].value == 1
     assert str(metadata["picture"].value).startswith("![Seconds at 0 replicas")
+    # Never less than the truth, which is the cluster's own; and no longer than the reset took.
+    (truth,) = lab.seconds_at_zero()["doc.metrics"]
+    (outcome,) = store.outcomes()
+    assert truth <= metadata["longest s at 0"].value + 0.001 <= outcome.duration_s + 0.002
     key = dg.AssetCheckKey(RESETS, "replicas_are_back")
     (judged,) = instance.event_log_storage.get_asset_check_execution_history(key, limit=5)
     assert judged.status.value == "SUCCEEDED"

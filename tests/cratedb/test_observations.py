@@ -101,7 +101,7 @@ def test_fifty_thousand_shards_are_observed_in_three_questions(serve, client_of)
 def test_a_table_is_observed_with_its_leases(client_with):
     client = client_with(
         {
-            shelf.TABLE: rows(PLAIN),
+            shelf.TABLE: rows([*PLAIN, "cluster-1"]),
             shelf.SHARDS_WITH_LEASES: rows(
                 copy("plain", "", 0, leases=True), copy("plain", "", 1, node="n2", leases=True)
             ),
@@ -120,7 +120,7 @@ def test_a_table_that_the_catalog_does_not_show_is_none(client_with):
 
 
 def test_a_partitioned_table_is_not_looked_after_as_one(client_with):
-    client = client_with({shelf.TABLE: rows(PARTED), shelf.SHARDS_WITH_LEASES: rows()})
+    client = client_with({shelf.TABLE: rows([*PARTED, "cluster-1"]), shelf.SHARDS_WITH_LEASES: rows()})
 
     with pytest.raises(RefusedError, match="partitioned by ts, o"):
         client.observe(TableRef("doc", "parted"))
@@ -129,7 +129,7 @@ def test_a_partitioned_table_is_not_looked_after_as_one(client_with):
 def test_the_lost_primary_of_a_table_is_seen(client_with):
     client = client_with(
         {
-            shelf.TABLE: rows(["doc", "plain", 2, "0", *PLAIN[4:]]),
+            shelf.TABLE: rows(["doc", "plain", 2, "0", *PLAIN[4:], "cluster-1"]),
             shelf.SHARDS_WITH_LEASES: rows(
                 copy("plain", "", 0, leases=True), unassigned("plain", 1, leases=True)
             ),
@@ -145,7 +145,7 @@ class TestUnassignedCopiesOfAPartitionedTable:
     """Their rows do not say of which partition they are."""
 
     def observe(self, client_with, partition, row, *shards):
-        client = client_with({shelf.PARTITION: rows(row), shelf.SHARDS_WITH_LEASES: rows(*shards)})
+        client = client_with({shelf.PARTITION: rows([*row, "cluster-1"]), shelf.SHARDS_WITH_LEASES: rows(*shards)})
         return client.observe(partition)
 
     def test_the_lost_primary_of_a_drained_partition_is_seen(self, client_with):

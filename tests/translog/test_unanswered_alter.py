@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from caretaker.translog.model import TableRef
 from caretaker.translog.outcome import ResetOutcome
 from lab.faults import Action
+from tests.translog.steps import carried
 
 COMPLETED, FAILED_RESTORED = ResetOutcome.COMPLETED, ResetOutcome.FAILED_RESTORED
 
@@ -63,6 +65,27 @@ def test_a_zero_that_lands_after_the_restore_is_undone(world, monkeypatch, landi
     assert [replicas for _, replicas in world.altered].count("0") == 1
     assert any("landed late" in note["reason"] for note in world.said("note"))
     assert world.open_tickets == []
+
+
+def test_an_operator_s_word_does_not_hide_a_zero_that_may_still_land(world, monkeypatch):
+    """It lands on what was said in the meantime; nobody would know of a table that stays at 0."""
+    monkeypatch.setattr("ops.hands.READ_BACK_S", 0.1)
+    table = world.table("doc.metrics", shards=1)
+    world.statement_timeout_s = 0.4
+    world.on_zero(Action.LATE, seconds=3600, before=lambda _: table.set_replicas("2"))
+    landed = []
+
+    def emit(event):
+        if "may still land" in event.fields.get("reason", "") and not landed:
+            landed.append(table.number_of_replicas)
+            world.lab.advance(3600)
+
+    result = carried(world, TableRef("doc", "metrics"), emit)
+
+    assert landed == ["2"]
+    assert [replicas for _, replicas in world.altered] == ["0", "0-1"]
+    assert (table.number_of_replicas, world.open_tickets) == ("0-1", [])
+    assert result.outcome is FAILED_RESTORED
 
 
 def test_a_restore_without_an_answer_is_sent_until_it_reads_back(world):

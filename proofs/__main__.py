@@ -1,0 +1,22 @@
+"""`python -m proofs NAME [options]`: exit code 1 where a promise was broken."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+
+NAMES = ("translog_kills", "translog_mutants")
+
+
+def main() -> int:
+    """Run one proof, which takes its own options (`--help` behind its name tells them)."""
+    parser = argparse.ArgumentParser(prog="python -m proofs", add_help=len(sys.argv) < len(NAMES))
+    parser.add_argument("name", choices=NAMES)
+    arguments, options = parser.parse_known_args()
+    code: int = importlib.import_module(f"proofs.{arguments.name}").main(options)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
