@@ -250,7 +250,9 @@ def main(options: list[str]) -> int:
             red, seconds = trial.result()
             by_rules = red["rules"] or (mutant not in FOUR and any(red.values()))
             survived += not by_rules
-            told = ", ".join(f"{suite} {'RED' if found else 'green'}" for suite, found in red.items())
+            told = ", ".join(
+                f"{suite} {'RED' if found else 'green'}" for suite, found in red.items()
+            )
             print(f"{mutant.name}: {told} ({seconds:.0f} s): {mutant.breaks}", flush=True)
     print(f"{len(mutants) - survived} of {len(mutants)} noticed")
     return 1 if survived else 0

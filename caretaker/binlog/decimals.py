@@ -46,7 +46,7 @@ def unpack(raw: bytes, precision: int, scale: int) -> tuple[int, bool]:
         if group >= 10**count:
             raise ValueError(f"{raw.hex()} is no DECIMAL({precision},{scale})")
         digits = digits * 10**count + group
-    return digits, negative and digits != 0
+    return digits, negative
 
 
 def value(raw: bytes, precision: int, scale: int) -> Value:

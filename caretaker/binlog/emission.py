@@ -32,7 +32,7 @@ from caretaker.binlog.changes import JSON_NULL, ColumnPlan
 from caretaker.binlog.charsets import Charsets, Transcoder, checked
 from caretaker.binlog.columns import Column
 from caretaker.binlog.columns import ColumnType as C
-from caretaker.binlog.temporal import zero_timestamp
+from caretaker.binlog.temporal import fraction_width, zero_timestamp
 from caretaker.binlog.values import is_bytes, labels
 
 #: Bytes that are always the same, or an expression that yields bytes.
@@ -252,6 +252,9 @@ class Emitter:
             millis += f" + f{x} * 10" if digits <= 2 else f" + f{x} // 10"  # noqa: PLR2004
             some = f"{x} or f{x}"
         lines = [f"q{x} = not ({some})", f"{x} = {zero} if q{x} else {pack}({millis})"]
+        if digits:
+            most = 10 ** (2 * fraction_width(digits)) - 1
+            lines.insert(0, f"if f{x} > {most}: raise ValueError('no fraction of a second')")
         size = len(text(zero_timestamp(digits))[1])
         return Fragment(fields, _width(fields), lines, self._either(x, (DATE, 8), (TEXT, size)))
 
@@ -260,6 +263,8 @@ class Emitter:
         index, precision, scale = column.index, column.size, column.scale
         fields: list[tuple[str, str]] = []
         number = ""
+        above: list[str] = []
+        below: list[str] = []
         most, top = 0, 0
         for place, (size, digits) in enumerate(decimals.groups(precision, scale)):
             group = f"p{index}_{place}"
@@ -270,6 +275,10 @@ class Emitter:
             else:
                 fields.append(({1: "B", 2: "H", 4: "I"}[size], group))
             number = f"({number}) * {10**digits} + {value}" if number else value
+            # More than so many digits hold; the sign bit is set above zero, below all are inverted.
+            sign = 0 if place else 1 << 8 * size - 1
+            above.append(f"{value} > {sign + 10**digits - 1}")
+            below.append(f"{value} < {(1 << 8 * size) - sign - 10**digits}")
             most = most * 10**digits + (1 << 8 * size) - 1
             top = top * 10**digits if place else 1 << 8 * size - 1
         # Inverted, the sign bit is a 0 that becomes 1: take its share off, too.
@@ -281,7 +290,8 @@ class Emitter:
         high = int.from_bytes(zero[8:], "little")
         minus = high | 1 << 63
         n = f"n{index}"
-        lines = [f"{n} = {number}"]
+        sane = f"if ({' or '.join(above)}) if {first} & {bit} else ({' or '.join(below)}):"
+        lines = [f"{sane} raise ValueError('no DECIMAL')", f"{n} = {number}"]
         if precision <= 18:  # noqa: PLR2004 - fits the lower half
             lines.append(
                 f"{n} = {pack}({n} - {top}, {high}) if {first} & {bit} else "

@@ -18,7 +18,7 @@ from caretaker.binlog.filters import Filters
 from caretaker.binlog.images import Cell, bits, read_image, read_partial_image
 from caretaker.binlog.model import EventType, RowContext
 from caretaker.binlog.tablemap import TableMap
-from caretaker.errors import CorruptEventError, RefusedError
+from caretaker.errors import CorruptEventError, InvalidSettingError, RefusedError
 
 _T = EventType
 _INSERTS = {_T.WRITE_ROWS_V1, _T.WRITE_ROWS, _T.WRITE_ROWS_COMPRESSED_V1, _T.WRITE_ROWS_COMPRESSED}
@@ -92,7 +92,11 @@ class EncodedRows:
 
 
 class RowsEncoder:
-    """Rows events of one stream to documents."""
+    """Rows events of one stream to documents.
+
+    `plain` goes without generated decoders, one value at a time: slow, and the same bytes, for
+    whoever holds the two against each other.
+    """
 
     def __init__(
         self,
@@ -101,11 +105,13 @@ class RowsEncoder:
         charsets: Charsets | None = None,
         local_time: LocalTime | None = None,
         on_partial_image: OnPartialImage = OnPartialImage.STOP,
+        plain: bool = False,
     ) -> None:
         self._filters = filters or Filters()
         self._charsets = charsets or Charsets()
         self._local_time = local_time
         self._on_partial_image = on_partial_image
+        self._plain = plain
         self._tables: OrderedDict[TableMap, _Table] = OrderedDict()
 
     def covers(self, table: TableMap) -> bool:
@@ -129,6 +135,7 @@ class RowsEncoder:
         Raises:
             CorruptEventError: The bytes are no rows of this table, or a value is none of its type.
             RefusedError: The source must be set up differently; the hint says how.
+            InvalidSettingError: The filters cannot be applied to this table.
         """
         try:
             known = self._table(table)
@@ -136,6 +143,8 @@ class RowsEncoder:
                 return EncodedRows()
             event = _event(event_type, body, known, len(table.columns))
             return self._encode(event, known, context, skip)
+        except InvalidSettingError:
+            raise  # it is in the configuration, not at a place of the binlog
         except (CorruptEventError, RefusedError) as error:
             raise _placed(error, table, context) from None
 
@@ -178,7 +187,7 @@ class RowsEncoder:
         )
         if known.plan is None or known.decoders is None:
             raise AssertionError("a table that is not covered has no rows to encode")
-        if event.plain:
+        if event.plain or self._plain:
             self._require_whole(event, known.plan)
             _encode_plainly(event, known, envelope, run)
         else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -244,7 +244,13 @@ def _known(column: Column) -> Codec:
             target=column.name,
         )
     convert = _KNOWN[column.known or KnownType.UUID]
-    return Codec(0, 1, lambda raw: convert(raw.ljust(width, b"\0")))
+
+    def to_bson(raw: bytes) -> Value:
+        if len(raw) > width:
+            raise ValueError(f"{column.known} of {len(raw)} bytes")
+        return convert(raw.ljust(width, b"\0"))
+
+    return Codec(0, 1, to_bson)
 
 
 _FIRST_UUID_AS_READ = 6
@@ -264,14 +270,33 @@ def _inet4(raw: bytes) -> Value:
 
 
 def _inet6(raw: bytes) -> Value:
-    # The server spells addresses that hold an IPv4 one with dots.
-    if raw[:12] == _MAPPED or (not any(raw[:12]) and any(raw[12:14])):
+    # As the server spells it, not RFC 5952: a single zero group is left out, too.
+    groups = struct.unpack(">8H", raw)
+    start, length = _longest_zeros(groups)
+    if not start and (length == _COMPATIBLE or (length == _MAPPED and groups[5] == 0xFFFF)):  # noqa: PLR2004
         tail = ipaddress.IPv4Address(raw[12:])
-        return text(f"::{'ffff:' if raw[11] else ''}{tail}".encode())
-    return text(str(ipaddress.IPv6Address(raw)).encode())
+        return text(f"::{'ffff:' * (length == _MAPPED)}{tail}".encode())
+    words = [f"{group:x}" for group in groups]
+    if length:
+        head, rest = ":".join(words[:start]), ":".join(words[start + length :])
+        return text(f"{head}::{rest}".encode())
+    return text(":".join(words).encode())
 
 
-_MAPPED = bytes(10) + b"\xff\xff"
+def _longest_zeros(groups: Sequence[int]) -> tuple[int, int]:
+    """Return where the first of the longest runs of zeros starts, and its length."""
+    best = (0, 0)
+    for start in range(len(groups)):
+        end = start
+        while end < len(groups) and not groups[end]:
+            end += 1
+        if end - start > best[1]:
+            best = (start, end - start)
+    return best
+
+
+#: Zero groups before an IPv4 address, and before the ffff before one.
+_COMPATIBLE, _MAPPED = 6, 5
 
 
 _KNOWN_WIDTHS = {KnownType.UUID: 16, KnownType.INET4: 4, KnownType.INET6: 16}

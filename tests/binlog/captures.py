@@ -26,13 +26,7 @@ ROWS_EVENTS = frozenset(
     kind
     for kind in EventType
     if "_ROWS" in kind.name
-    and kind.name.split("_")[0]
-    in {
-        "WRITE",
-        "UPDATE",
-        "DELETE",
-        "PARTIAL",
-    }
+    and kind.name.partition("_")[0] in {"WRITE", "UPDATE", "DELETE", "PARTIAL"}
 )
 ID_PREFIX = bytes(range(20))
 
@@ -87,7 +81,10 @@ def a_context(**values: Any) -> RowContext:
 
 
 def capture(server: Any, flavor: Flavor, database: str, statements: Iterable[Any]) -> Captured:
-    """Run statements in a database; return the row changes that they made there."""
+    """Run statements in a database; return the row changes that they made there.
+
+    A statement may be a pair of text and arguments, or a function, which is called in its turn.
+    """
     with contextlib.closing(server.connect()) as connection:
         connection.autocommit(True)  # noqa: FBT003 - PyMySQL's name for it
         with connection.cursor() as cursor:
@@ -98,6 +95,8 @@ def capture(server: Any, flavor: Flavor, database: str, statements: Iterable[Any
             for statement in statements:
                 if isinstance(statement, tuple):
                     cursor.execute(*statement)
+                elif callable(statement):
+                    statement()
                 else:
                     cursor.execute(statement)
     return Captured(flavor, list(_of_database(_dump(server, file, position), database)))
@@ -156,6 +155,7 @@ def recorded(name: str) -> tuple[Captured, dict[str, Any]]:
     about, *lines = gzip.decompress((RECORDED / f"{name}.gz").read_bytes()).decode().split("\n")
     told = json.loads(about)
     events = [
-        (int(kind), bytes.fromhex(body)) for kind, _, body in (line.partition(" ") for line in lines)
+        (int(kind), bytes.fromhex(body))
+        for kind, _, body in (line.partition(" ") for line in lines)
     ]
     return Captured(Flavor(told["flavor"]), events), told

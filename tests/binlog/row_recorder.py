@@ -10,28 +10,30 @@ import sys
 import types
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
-# Some installed distribution has a package of this name.
-_tests = types.ModuleType("tests")
-_tests.__path__ = [str(ROOT / "tests")]
-sys.modules["tests"] = _tests
-
-captures = importlib.import_module("tests.binlog.captures")
-row_stories = importlib.import_module("tests.binlog.row_stories")
-
-from caretaker.binlog.model import Flavor  # noqa: E402
-from lab.servers.sql import Sql  # noqa: E402
-
 DATABASE = "recorded"
 
-for url in sys.argv[1:]:
-    server = Sql(url)
-    ((version,),) = server.ask("SELECT VERSION()")
-    flavor = Flavor.MARIADB if "MariaDB" in version else Flavor.MYSQL
-    for name, statements in row_stories.stories(flavor).items():
-        server.run(f"DROP DATABASE IF EXISTS {DATABASE}")
-        captured = captures.capture(server, flavor, DATABASE, statements)
-        captures.record(f"{flavor}-{name}", captured, version=version)
-        print(flavor, name, len(captured.events))
-    server.run(f"DROP DATABASE {DATABASE}")
+
+def main(urls: list[str]) -> None:
+    """Record all stories of each server."""
+    root = Path(__file__).parents[2]
+    sys.path.insert(0, str(root))
+    # Some installed distribution has a package of this name.
+    sys.modules["tests"] = types.ModuleType("tests")
+    sys.modules["tests"].__path__ = [str(root / "tests")]
+    captures = importlib.import_module("tests.binlog.captures")
+    row_stories = importlib.import_module("tests.binlog.row_stories")
+    sql = importlib.import_module("lab.servers.sql")
+    for url in urls:
+        server = sql.Sql(url)
+        ((version,),) = server.ask("SELECT VERSION()")
+        flavor = captures.Flavor.MARIADB if "MariaDB" in version else captures.Flavor.MYSQL
+        for name, statements in row_stories.stories(flavor).items():
+            server.run(f"DROP DATABASE IF EXISTS {DATABASE}")
+            captured = captures.capture(server, flavor, DATABASE, statements)
+            captures.record(f"{flavor}-{name}", captured, version=version)
+            print(flavor, name, len(captured.events))
+        server.run(f"DROP DATABASE {DATABASE}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-from tests.binlog.type_cases import MARIADB, MYSQL, CASES, Case, of_flavor, statements
-
 from caretaker.binlog.columns import KnownType
 from caretaker.binlog.model import Flavor
+from tests.binlog.type_cases import CASES, MARIADB, MYSQL, Case, of_flavor, statements
 
 KEYS = (
     "CREATE TABLE composite (a INT, b VARCHAR(5), c INT, PRIMARY KEY (b, a))",
@@ -20,10 +19,12 @@ KEYS = (
     "CREATE TABLE unsigned_key (id BIGINT UNSIGNED PRIMARY KEY, v INT)",
     "INSERT INTO unsigned_key VALUES (18446744073709551615, 1), (3, 1)",
     "UPDATE unsigned_key SET v = 2",
-    "CREATE TABLE generated (id INT PRIMARY KEY, a INT, b INT INVISIBLE,"
-    " c INT GENERATED ALWAYS AS (a + 1) VIRTUAL, d INT GENERATED ALWAYS AS (a + 2) STORED)",
-    "INSERT INTO generated (id, a, b) VALUES (1, 1, 5)",
-    "UPDATE generated SET a = 9",
+    (
+        "CREATE TABLE made (id INT PRIMARY KEY, a INT, b INT INVISIBLE,"
+        " c INT GENERATED ALWAYS AS (a + 1) VIRTUAL, d INT GENERATED ALWAYS AS (a + 2) STORED)"
+    ),
+    "INSERT INTO made (id, a, b) VALUES (1, 1, 5)",
+    "UPDATE made SET a = 9",
 )
 MIXED = {
     MYSQL: "g POINT, b VARCHAR(9) CHARACTER SET latin1, x VECTOR(2), j JSON",
@@ -38,12 +39,16 @@ MIXED_VALUES = {
 def mixed(flavor: Flavor) -> tuple[str, ...]:
     """All kinds of optional metadata in one table, so that one that is counted wrong shifts."""
     return (
-        f"CREATE TABLE mixed (y YEAR, a INT UNSIGNED, {MIXED[flavor]},"
-        " c VARCHAR(9) CHARACTER SET utf16, bi BIT(3), d VARBINARY(3), e INT,"
-        " t TEXT CHARACTER SET cp1251, en ENUM('x') CHARACTER SET latin1,"
-        " s SET('q') CHARACTER SET utf16, w VARCHAR(9) CHARACTER SET utf8mb4)",
-        f"INSERT INTO mixed VALUES (2000, 4000000000, {MIXED_VALUES[flavor]},"
-        " 'é', 3, x'ff', -1, 'П', 'x', 'q', 'é')",
+        (
+            f"CREATE TABLE mixed (y YEAR, a INT UNSIGNED, {MIXED[flavor]},"
+            " c VARCHAR(9) CHARACTER SET utf16, bi BIT(3), d VARBINARY(3), e INT,"
+            " t TEXT CHARACTER SET cp1251, en ENUM('x') CHARACTER SET latin1,"
+            " s SET('q') CHARACTER SET utf16, w VARCHAR(9) CHARACTER SET utf8mb4)"
+        ),
+        (
+            f"INSERT INTO mixed VALUES (2000, 4000000000, {MIXED_VALUES[flavor]},"
+            " 'é', 3, x'ff', -1, 'П', 'x', 'q', 'é')"
+        ),
     )
 
 
@@ -59,10 +64,16 @@ _FILLING = "x" * 60
 PARTIAL_JSON = (
     "SET binlog_row_value_options = 'PARTIAL_JSON'",
     "CREATE TABLE p (id INT PRIMARY KEY, j JSON, x INT, k JSON)",
-    f"""INSERT INTO p VALUES (1, '{{"a": {{"b c": [1, 2, 3]}}, "d": "{_FILLING}", "e": 0}}', 1, '[1]')""",
+    (
+        f"""INSERT INTO p VALUES (1, '{{"a": {{"b c": [1, 2, 3]}}, "d": "{_FILLING}", "e": 0}}',"""
+        " 1, '[1]')"
+    ),
     """UPDATE p SET j = JSON_SET(j, '$.a."b c"[1]', 'new'), x = 2""",
     """UPDATE p SET j = JSON_REMOVE(j, '$.a."b c"[0]')""",
-    "UPDATE p SET j = JSON_SET(j, '$.cc', JSON_OBJECT('y', NULL)), k = JSON_ARRAY_APPEND(k, '$', 5)",
+    (
+        "UPDATE p SET j = JSON_SET(j, '$.cc', JSON_OBJECT('y', NULL)),"
+        " k = JSON_ARRAY_APPEND(k, '$', 5)"
+    ),
     """UPDATE p SET j = JSON_ARRAY_INSERT(j, '$.a."b c"[0]', TRUE)""",
     "UPDATE p SET k = NULL",
     "UPDATE p SET j = JSON_REPLACE(j, '$.e', 1), k = '7'",
@@ -92,26 +103,65 @@ COMPRESSED_ROWS = (
     "DELETE FROM c",
     "SET GLOBAL log_bin_compress = OFF",
 )
+_NULLABLE = ("1", "'b'", "'2020-01-02 03:04:05.6'", "1.5", "2", "'f'", "3", "1.5", "'i'")
+
+
+def _some_null(row: int) -> str:
+    values = ("NULL" if row >> bit & 1 else value for bit, value in enumerate(_NULLABLE))
+    return f"INSERT INTO n2 VALUES ({row}, {', '.join(values)})"
+
+
 NULLS = (
-    "CREATE TABLE n2 (id INT PRIMARY KEY, a INT, b VARCHAR(9), c DATETIME(6), d DECIMAL(9,2),"
-    " e INT, f TEXT, g BIGINT, h DOUBLE, i VARCHAR(300))",
-    *(
-        "INSERT INTO n2 VALUES (%d, %s)"
-        % (
-            row,
-            ", ".join(
-                "NULL" if row >> bit & 1 else value
-                for bit, value in enumerate(
-                    ("1", "'b'", "'2020-01-02 03:04:05.6'", "1.5", "2", "'f'", "3", "1.5", "'i'")
-                )
-            ),
-        )
-        for row in range(0, 512, 37)
+    (
+        "CREATE TABLE n2 (id INT PRIMARY KEY, a INT, b VARCHAR(9), c DATETIME(6), d DECIMAL(9,2),"
+        " e INT, f TEXT, g BIGINT, h DOUBLE, i VARCHAR(300))"
     ),
+    *(_some_null(row) for row in range(0, 512, 37)),
     "UPDATE n2 SET a = id, b = NULL, g = NULL, i = 'other'",
     "UPDATE n2 SET c = IF(c IS NULL, '2021-01-01', NULL), f = CONCAT(f, 'x'), e = NULL, h = 2",
     "DELETE FROM n2",
 )
+
+
+def schema() -> tuple[str, ...]:
+    """A table that changes between its rows, one definition a statement."""
+    instant = ", ALGORITHM=INSTANT"
+    return (
+        "CREATE TABLE s (id INT PRIMARY KEY, a INT, b VARCHAR(20) CHARACTER SET latin1)",
+        "INSERT INTO s VALUES (1, 10, 'é')",
+        f"ALTER TABLE s ADD COLUMN c INT UNSIGNED DEFAULT 4294967295{instant}",
+        "UPDATE s SET a = 11",
+        f"ALTER TABLE s ADD COLUMN first_ VARCHAR(9) DEFAULT 'f' FIRST{instant}",
+        "INSERT INTO s VALUES ('x', 2, 20, 'ö', 1)",
+        f"ALTER TABLE s DROP COLUMN a{instant}",
+        "UPDATE s SET b = 'ü' WHERE id = 1",
+        f"ALTER TABLE s RENAME COLUMN b TO renamed{instant}",
+        "UPDATE s SET renamed = 'ß' WHERE id = 2",
+        "ALTER TABLE s MODIFY renamed VARCHAR(20) CHARACTER SET utf16",
+        "UPDATE s SET renamed = 'é日' WHERE id = 2",
+        "ALTER TABLE s MODIFY c BIGINT FIRST",
+        "UPDATE s SET c = -5 WHERE id = 2",
+        "ALTER TABLE s DROP PRIMARY KEY, ADD PRIMARY KEY (renamed, id)",
+        "DELETE FROM s WHERE id = 1",
+        "RENAME TABLE s TO s2",
+        "UPDATE s2 SET c = 6",
+        "TRUNCATE TABLE s2",
+        "INSERT INTO s2 (renamed, id) VALUES ('n', 3)",
+    )
+
+
+def many_columns() -> tuple[str, ...]:
+    """500 columns, of which an update changes the first, one in the middle, the last."""
+    kinds = ("INT", "VARCHAR(9)", "DECIMAL(5,2)", "DATETIME(3)", "BIGINT UNSIGNED")
+    columns = ", ".join(f"c{number} {kinds[number % 5]}" for number in range(499))
+    values = ("7", "'v'", "1.50", "'2026-01-02 03:04:05.678'", "18446744073709551615")
+    row = ", ".join("NULL" if n % 7 == 3 else values[n % 5] for n in range(499))
+    return (
+        f"CREATE TABLE many (id INT PRIMARY KEY, {columns})",
+        f"INSERT INTO many VALUES (1, {row})",
+        "UPDATE many SET c0 = 8, c251 = 'w', c498 = '2027-01-02 03:04:05.678'",
+        "DELETE FROM many",
+    )
 
 
 def types(flavor: Flavor) -> tuple[str, ...]:
@@ -128,6 +178,8 @@ def stories(flavor: Flavor) -> dict[str, tuple[str, ...]]:
         "nulls": NULLS,
         "minimal_image": MINIMAL_IMAGE,
         "minimal_metadata": MINIMAL_METADATA,
+        "schema": schema(),
+        "many_columns": many_columns(),
     }
     if flavor is MYSQL:
         gipk = (

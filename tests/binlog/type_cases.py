@@ -429,14 +429,22 @@ CASES: tuple[Case, ...] = (
         "::2",
         "1:2:3:4:5:6:7:8",
         "1::2:0:0:3",
-        "1:0:2:3:4:5:6:7",
+        "1::2:3:4:5:6:7",
+        "::2:3:4:5:6:7:8",
+        "1:2:3:4:5:6:7::",
         "::ffff:0.0.0.0",
         "::0.1.0.0",
         "::ffff:0:0:0",
         flavors=(MARIADB,),
     ),
-    _texts("inet4_", "INET4", "0.0.0.0",  # noqa: S104 - an address, not a binding
-        "192.0.2.1", "255.255.255.255", flavors=(MARIADB,)),
+    _texts(
+        "inet4_",
+        "INET4",
+        "0.0.0.0",  # noqa: S104 - an address, not a binding
+        "192.0.2.1",
+        "255.255.255.255",
+        flavors=(MARIADB,),
+    ),
     _texts(
         "compressed_varchar",
         "VARCHAR(2000) COMPRESSED CHARACTER SET utf8mb4",

@@ -1,0 +1,111 @@
+"""Batches on their way: written down before their transaction, so that a dead run leaves them."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from bson import Binary
+
+from caretaker.binlog.batcher import Batch
+from caretaker.errors import CorruptEventError
+from resources.mongodb.offsets import Held, Marks, checkpoint_fields, checkpoint_of
+
+_LENGTH_BYTES = 4
+
+
+class BatchStatus(StrEnum):
+    """Where a staged batch stands."""
+
+    PENDING = "pending"
+    COMMITTED = "committed"
+    ARCHIVED = "archived"
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What a batch that is staged before its predecessor is committed will be.
+
+    Attributes:
+        n: Its number.
+        follows: The crc of the batch before it that has documents.
+    """
+
+    n: int
+    follows: int
+
+
+def staged_id(source: str, epoch: int, n: int) -> str:
+    """Return the key of a batch: an epoch belongs to one holder, and it stages each n once."""
+    return f"{source}:{epoch}:{n}"
+
+
+def document(held: Held, batch: Batch, ahead: Ahead, marks: Marks, at: datetime) -> dict[str, Any]:
+    """Return a batch as the staging collection has it."""
+    # As it was acquired: the key of a batch stays while our epoch moves.
+    epoch = held.saved.epoch
+    data = b"".join(batch.documents)
+    fields = checkpoint_fields(batch.checkpoint)
+    return {
+        "_id": staged_id(held.source, epoch, ahead.n),
+        "source": held.source,
+        "epoch": epoch,
+        "n": ahead.n,
+        "follows": ahead.follows,
+        "gtid_after": fields["gtid"],
+        **fields,
+        "seq_from": batch.seq_from,
+        "seq_to": batch.seq_to,
+        "rows": batch.rows,
+        "crc": batch.crc,
+        "documents_crc": zlib.crc32(data),
+        "server_uuid": marks.server_uuid,
+        "config_hash": marks.config_hash,
+        "status": BatchStatus.PENDING,
+        "createdAt": at,
+        "documents": Binary(data),
+    }
+
+
+def batch_of(found: Mapping[str, Any]) -> Batch:
+    """Return the batch of a staging document.
+
+    Raises:
+        CorruptEventError: It is not what was staged.
+    """
+    data = bytes(found["documents"])
+    checkpoint = checkpoint_of(found)
+    if zlib.crc32(data) != found["documents_crc"] or checkpoint is None:
+        raise CorruptEventError(f"staged batch {found['_id']}: its crc is wrong")
+    documents = cut(data)
+    if len(documents) != found["rows"]:
+        raise CorruptEventError(f"staged batch {found['_id']}: {len(documents)} documents")
+    return Batch(
+        documents,
+        checkpoint,
+        int(found["seq_from"]),
+        int(found["seq_to"]),
+        len(documents),
+        len(data),
+        int(found["crc"]),
+    )
+
+
+def cut(data: bytes) -> tuple[bytes, ...]:
+    """Return the BSON documents that stand in a row.
+
+    Raises:
+        CorruptEventError: They do not end where the data end.
+    """
+    found, at = [], 0
+    while at < len(data):
+        size = int.from_bytes(data[at : at + _LENGTH_BYTES], "little")
+        if size <= _LENGTH_BYTES or at + size > len(data):
+            raise CorruptEventError(f"a document of {size} bytes at {at} of {len(data)}")
+        found.append(data[at : at + size])
+        at += size
+    return tuple(found)
