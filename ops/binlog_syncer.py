@@ -21,6 +21,7 @@ from zlib import crc32
 from caretaker.backoff import doubling
 from caretaker.binlog import announcements
 from caretaker.binlog.batcher import Batch
+from caretaker.binlog.charsets import Charsets
 from caretaker.binlog.filters import Filters
 from caretaker.binlog.model import Checkpoint, Position
 from caretaker.binlog.policy import SAVED, SyncPolicy
@@ -104,12 +105,14 @@ class Syncer:
         self._why = "stopped"
         self._reader: Reader | None = None
         self._reading_thread: threading.Thread | None = None
+        self._looking_thread: threading.Thread | None = None
         self._read_failure: BaseException | None = None
         self._goal: Position | None = None
         self._server_uuid = self._config_hash = ""
-        self._looked_at = self._margin_at = time.monotonic()
+        self._done = threading.Event()
         self._began_at_seq = 0
         self._filters = filters_of(policy, parts.secret)
+        self._charsets: dict[str, Charsets] = {}
         self._closing = contextlib.ExitStack()
         self._writer: Writer | None = None
 
@@ -142,9 +145,10 @@ class Syncer:
     def __exit__(self, *_: object) -> None:
         """Let go of everything; `run` has flushed."""
         self._stop.set()
+        self._done.set()
         self._parts.cancel.set()
         self._queue.close()
-        for thread in (self._reading_thread, self._writer):
+        for thread in (self._reading_thread, self._writer, self._looking_thread):
             if thread is not None:
                 thread.join(5.0)
         self._closing.close()
@@ -159,7 +163,8 @@ class Syncer:
         try:
             while not self._over.wait(_MOMENT_S):
                 each_moment()
-                self._look_around()
+                if self._writer is not None:
+                    self._writer.look()
                 if self._stop.is_set():
                     break
         except BaseException:
@@ -171,6 +176,7 @@ class Syncer:
     def stop(self, why: str = "stopped") -> None:
         """Ask for an orderly end; `run` returns after the flush."""
         self._why = why
+        self._say_flushing()
         self._stop.set()
 
     # --- the beginning ----------------------------------------------------------------------------
@@ -205,6 +211,10 @@ class Syncer:
             target=self._read_in_thread, name="binlog-reader", daemon=True
         )
         self._reading_thread.start()
+        self._looking_thread = threading.Thread(
+            target=self._look_in_thread, name="binlog-look", daemon=True
+        )
+        self._looking_thread.start()
 
     def _acquire(self, source: MySQLSource, first: Checkpoint | None) -> None:
         parts, policy = self._parts, self._policy
@@ -240,7 +250,14 @@ class Syncer:
         self.metrics.starts_from(start)
         self._start_from = start
         self._writer = Writer(
-            parts.trail, held, sink, self._queue, self.metrics, over=self._over.set
+            parts.trail,
+            held,
+            sink,
+            self._queue,
+            self.metrics,
+            over=self._over.set,
+            # Who asked for "until it is committed" is not served with a spool.
+            to_mongodb=policy.until_current,
         )
         self._writer.start()
 
@@ -300,7 +317,7 @@ class Syncer:
                 flavor=source.flavor(),
                 encoder=RowsEncoder(
                     filters=filters,
-                    charsets=source.charsets(),
+                    charsets=self._charsets_of(source, dump.server_uuid),
                     local_time=self._policy.local_time,
                     on_partial_image=self._policy.on_partial_image,
                 ),
@@ -317,6 +334,12 @@ class Syncer:
             )
             end = self._reader.run(dump)
         return end, self._reader.handed_over
+
+    def _charsets_of(self, source: MySQLSource, server_uuid: str) -> Charsets:
+        """Ask a server once: its tables are some hundred questions, a reconnect is none."""
+        if server_uuid not in self._charsets:
+            self._charsets = {server_uuid: source.charsets()}
+        return self._charsets[server_uuid]
 
     def _settle_filters(self, checkpoint: Checkpoint) -> tuple[Checkpoint, Filters]:
         """Return the filters to read on with; new ones wait for the end of a transaction."""
@@ -360,33 +383,39 @@ class Syncer:
 
     # --- the end ----------------------------------------------------------------------------------
 
-    def _look_around(self) -> None:
-        now = time.monotonic()
-        if now - self._looked_at < _LOOK_EVERY_S:
-            return
-        self._looked_at = now
-        with contextlib.suppress(TransientError):
-            paused = self._parts.trail.offset(self._policy.source).paused
-            if paused is not None:
-                self.stop("paused")
-            status = self._parts.trail.status(self._policy.source)
-            since = status.oldest_pending_at
-            age_s = 0.0 if since is None else (utc_now() - since).total_seconds()
-            self.metrics.looked(staging=(status.pending, age_s))
-        if now - self._margin_at >= _MARGIN_EVERY_S and self.committed is not None:
-            self._margin_at = now
-            with contextlib.suppress(CaretakerError), self._parts.open_source() as source:
-                self.metrics.looked(purge_margin_s=source.purge_margin_s(self.committed))
+    def _look_in_thread(self) -> None:
+        """Look for an operator's pause, and at what the alerts ask; away for as long as it takes."""
+        margin_at = -_MARGIN_EVERY_S
+        while not self._done.wait(_LOOK_EVERY_S):
+            # What is wrong with either end is the reader's and the writer's to say.
+            with contextlib.suppress(CaretakerError):
+                self._look()
+            if time.monotonic() - margin_at >= _MARGIN_EVERY_S and self.committed is not None:
+                margin_at = time.monotonic()
+                with contextlib.suppress(CaretakerError), self._parts.open_source() as source:
+                    self.metrics.looked(purge_margin_s=source.purge_margin_s(self.committed))
+
+    def _look(self) -> None:
+        status = self._parts.trail.status(self._policy.source)
+        if status.offset.paused is not None:
+            self.stop("paused")
+        since = status.oldest_pending_at
+        age_s = 0.0 if since is None else (utc_now() - since).total_seconds()
+        self.metrics.looked(staging=(status.pending, age_s))
+
+    def _say_flushing(self) -> None:
+        if not self._stop.is_set():
+            pending = self._reader.pending if self._reader is not None else 0
+            self._parts.say(binlog_events.flushing(pending + self._queue.waiting[0]))
 
     def _flush(self) -> None:
         """Write what was read, within the time there is; then raise whatever ended the sync."""
-        self._stop.set()
         writer, deadline = self._writer, time.monotonic() + self._policy.shutdown_flush_s
         if writer is None or self._reading_thread is None:
             return
         if not self._over.is_set():
-            pending = self._reader.pending if self._reader is not None else 0
-            self._parts.say(binlog_events.flushing(pending + self._queue.waiting[0]))
+            self._say_flushing()
+        self._stop.set()
         while time.monotonic() < deadline and not self._over.wait(_MOMENT_S):
             continue
         if not self._over.is_set():

@@ -38,6 +38,7 @@ class Writer(threading.Thread):
         metrics: Metrics,
         *,
         over: Callable[[], None],
+        to_mongodb: bool = False,
     ) -> None:
         super().__init__(name="binlog-writer", daemon=True)
         self._trail = trail
@@ -46,6 +47,7 @@ class Writer(threading.Thread):
         self._queue = queue
         self._metrics = metrics
         self._over = over
+        self._to_mongodb = to_mongodb
         self._schemas: dict[str, Schema] = {}
         self._written_at = time.monotonic()
         self.failure: BaseException | None = None
@@ -80,10 +82,12 @@ class Writer(threading.Thread):
                 self._beat()
             if entry is not None:
                 self._queue.done(entry)
-            self._look()
+            self.look()
         self._remember_schemas()
         self._sink.flush()
-        self._look()
+        while self._to_mongodb and self._sink.spooled_batches and not self._trail.retries.cancel.wait(_IDLE_S):
+            self._sink.tend()
+        self.look()
 
     def _write(self, entry: Written) -> None:
         if entry.server_uuid is not None:
@@ -116,7 +120,8 @@ class Writer(threading.Thread):
                 return
             del self._schemas[fingerprint]
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Tell the metrics what can be seen now; any thread may, a write that waits cannot."""
         counts = self._trail.counts
         self._metrics.attempted(
             counts.attempts, counts.failed, counts.retries, counts.connection_errors

@@ -49,6 +49,8 @@ OURS = (CorruptEventError, LostPositionError, RefusedError, TransientError)
 TOO_LONG_S = 20
 #: Above what the process has at the start.
 MOST_MEMORY = 2 << 30
+#: How often one rows event is broken: a round's decoders cost more than their use.
+BROKEN_EACH = 32
 #: Parts of a document are cut at sizes that no row here would reach.
 SMALL_DOCUMENT, SMALL_PIECE = 20_000, 5_000
 
@@ -176,7 +178,7 @@ def _read_rows(chance: Chance, told: Events) -> str:
     good = bad = 0
     for kind, body in _around(told, chance.below(len(told.events))):
         is_map = kind == EventType.TABLE_MAP
-        for _ in range(1 if is_map else 8):
+        for _ in range(1 if is_map else BROKEN_EACH):
             # The id stays, and most table maps: broken rows of a table that is there.
             as_it_was = is_map and chance.below(4)
             broken = body if as_it_was else body[:6] + chance.broken(body[6:], others)
@@ -212,8 +214,8 @@ class Encoders:
 
     def __init__(self) -> None:
         mark = OnPartialImage.MARK
-        self._fast = RowsEncoder(on_partial_image=mark)
-        self._plain = RowsEncoder(on_partial_image=mark, plain=True)
+        self._fast = RowsEncoder(on_partial_image=mark, generate_after=0)
+        self._plain = RowsEncoder(on_partial_image=mark, generate_after=None)
 
     def encode(
         self, kind: int, body: bytes, table: TableMap, context: RowContext, skip: int
@@ -240,13 +242,18 @@ class Encoders:
         for document in fast.documents:
             bson.decode(document)
             split = parts.split(document, largest=SMALL_DOCUMENT, piece_bytes=SMALL_PIECE)
-            if split.pieces and parts.join(split.head, split.pieces) != document:
+            # Joined, a value is at the end of its column, wherever it was.
+            if split.pieces and Counter(parts.join(split.head, split.pieces)) != Counter(document):
                 raise WrongError("a document that was split is another when it is joined")
         return fast
 
 
 def _first_difference(fast: EncodedRows, plain: EncodedRows) -> str:
-    for one, other in zip(fast.documents, plain.documents, strict=False):
-        if one != other:
-            return f"{one.hex()} and {other.hex()}"
+    for row, (one, other) in enumerate(zip(fast.documents, plain.documents, strict=False)):
+        # From the length on: the first four bytes would always be the first to differ.
+        for place in range(4, min(len(one), len(other))):
+            if one[place] != other[place]:
+                start = max(place - 24, 0)
+                pieces = f"{one[start : place + 24]!r} and {other[start : place + 24]!r}"
+                return f"row {row}, byte {place}: {pieces}"
     return f"{len(fast.documents)} and {len(plain.documents)} documents"

@@ -14,9 +14,9 @@ class Cursor:
 
     __slots__ = ("_at", "_data", "_end")
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, at: int = 0) -> None:
         self._data = data
-        self._at = 0
+        self._at = at
         self._end = len(data)
 
     @property

@@ -214,7 +214,7 @@ class Emitter:
         if not digits:
             return [], []
         if digits <= 4:  # noqa: PLR2004 - one or two bytes
-            table = self._names.of(lookups.Fractions(digits))
+            table = self._names.of(lookups.fractions(digits))
             return [("B" if digits <= 2 else "H", f"f{index}")], [f"{table}[f{index}]"]  # noqa: PLR2004
         first = self._names.of(lookups.POINT_AND_THREE_DIGITS)
         last = self._names.of(lookups.THREE_DIGITS)

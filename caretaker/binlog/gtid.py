@@ -178,6 +178,13 @@ class GtidSet:
         """How many transactions it holds."""
         return sum(end - start for each in self._sets.values() for start, end in each)
 
+    def __iter__(self) -> Iterator[MysqlGtid]:
+        """Every transaction in it, of each server and tag in order."""
+        for (sid, tag), intervals in sorted(self._sets.items()):
+            for start, end in intervals:
+                for number in range(start, end):
+                    yield MysqlGtid(sid, tag, number)
+
     def __bool__(self) -> bool:
         return bool(self._sets)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from functools import cache
 
 from caretaker.binlog import temporal
 
@@ -81,6 +82,12 @@ class Fractions(list[bytes]):
     def __init__(self, digits: int) -> None:
         stored = 2 * temporal.fraction_width(digits)
         super().__init__(b"." + (b"%0*d" % (stored, n))[:digits] for n in range(10**stored))
+
+
+@cache
+def fractions(digits: int) -> Fractions:
+    """Return the one table of so many digits: it has up to 10,000 entries."""
+    return Fractions(digits)
 
 
 class Leads(dict[int, bytes]):

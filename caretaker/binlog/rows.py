@@ -12,7 +12,7 @@ from enum import StrEnum
 from caretaker.binlog.changes import TablePlan, key_value, updated, written
 from caretaker.binlog.charsets import Charsets
 from caretaker.binlog.cursor import Cursor
-from caretaker.binlog.decoders import Decoders
+from caretaker.binlog.decoders import GENERATE_AFTER, Decoders
 from caretaker.binlog.document import Envelope, LocalTime, Op, TableParts, row_document
 from caretaker.binlog.filters import Filters
 from caretaker.binlog.images import Cell, bits, read_image, read_partial_image
@@ -94,8 +94,8 @@ class EncodedRows:
 class RowsEncoder:
     """Rows events of one stream to documents.
 
-    `plain` goes without generated decoders, one value at a time: slow, and the same bytes, for
-    whoever holds the two against each other.
+    `generate_after` so many rows with the same columns NULL a decoder is generated for them, which
+    writes the same bytes faster; None is never.
     """
 
     def __init__(
@@ -105,13 +105,13 @@ class RowsEncoder:
         charsets: Charsets | None = None,
         local_time: LocalTime | None = None,
         on_partial_image: OnPartialImage = OnPartialImage.STOP,
-        plain: bool = False,
+        generate_after: int | None = GENERATE_AFTER,
     ) -> None:
         self._filters = filters or Filters()
         self._charsets = charsets or Charsets()
         self._local_time = local_time
         self._on_partial_image = on_partial_image
-        self._plain = plain
+        self._generate_after = generate_after
         self._tables: OrderedDict[TableMap, _Table] = OrderedDict()
 
     def covers(self, table: TableMap) -> bool:
@@ -162,7 +162,8 @@ class RowsEncoder:
         plan = decoders = None
         if self._filters.covers(table.schema, table.name):
             plan = TablePlan.of(table, self._charsets, self._filters)
-            decoders = Decoders(plan, self._charsets, parts.meta)
+            if self._generate_after is not None:
+                decoders = Decoders(plan, self._charsets, parts.meta, self._generate_after)
         bitmap, all_present = _all_present(len(table.columns))
         filled = b"\xff" * len(bitmap)
         count = _lenenc(len(table.columns))
@@ -185,9 +186,9 @@ class RowsEncoder:
             # Rows that are skipped take numbers below the first, and none of them is written.
             context.seq - skip,
         )
-        if known.plan is None or known.decoders is None:
+        if known.plan is None:
             raise AssertionError("a table that is not covered has no rows to encode")
-        if event.plain or self._plain:
+        if event.plain or known.decoders is None:
             self._require_whole(event, known.plan)
             _encode_plainly(event, known, envelope, run)
         else:

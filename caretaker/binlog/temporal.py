@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+#: The servers' own; five digits would shift what is of fixed width behind them.
+_LAST_YEAR = 9999
+
 
 def fraction_width(digits: int) -> int:
     """Bytes that `digits` after the second take."""
@@ -27,6 +30,8 @@ def _fraction(raw: bytes, digits: int) -> bytes:
 def date_text(raw: bytes) -> bytes:
     """DATE: 3 bytes, little-endian, day 5 bits, month 4, year 15."""
     packed = int.from_bytes(raw, "little")
+    if packed >> 9 > _LAST_YEAR:
+        raise ValueError(f"{raw.hex()} is no DATE")
     return b"%04d-%02d-%02d" % (packed >> 9, packed >> 5 & 15, packed & 31)
 
 
@@ -40,6 +45,8 @@ def datetime_text(raw: bytes, digits: int) -> bytes:
 
 def _datetime(packed: int) -> bytes:
     year, month = divmod(packed >> 22, 13)
+    if year > _LAST_YEAR:
+        raise ValueError(f"year {year} in a date")
     return b"%04d-%02d-%02d %02d:%02d:%02d" % (
         year,
         month,

@@ -31,7 +31,8 @@ class Dump:
 
     Attributes:
         server_uuid: Of the server at the other end of this very connection.
-        failover: Set where it is another one than the trail was read from.
+        failover: Set where it is another one than the trail was read from: what is saved from then
+            on is `failover.moved(checkpoint)`.
     """
 
     def __init__(

@@ -219,7 +219,7 @@ class MySQLSource:
     def charsets(self) -> Charsets:
         """Return what makes text of the source's bytes: for `RowsEncoder`."""
         with self._asking() as session:
-            return charsets_of(session)
+            return charsets_of(session, self.settings)
 
     def table(self, name: str) -> tables.Table:
         """Return `db.table` as it is now; RefusedError where there is none."""

@@ -5,7 +5,9 @@ The values come as the text protocol's bytes, which are exact but for FLOAT: it 
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from bson.binary import UUID_SUBTYPE, BinaryVectorDtype
 
 from resources.sql.mysql import Value, quoted
 
+_OPAQUE = re.compile(r"base64:type\d+:([A-Za-z0-9+/=\n]*)")
 _MOST_INT64 = 2**63 - 1
 _MOST_DIGITS = 34
 _MILLISECONDS = 3
@@ -92,6 +95,9 @@ def comparable(value: Any) -> Any:
         return {name: comparable(each) for name, each in value.items()}
     if isinstance(value, list):
         return [comparable(each) for each in value]
+    if isinstance(value, str) and (opaque := _OPAQUE.fullmatch(value)):
+        # how the text of a JSON document shows bytes
+        return base64.b64decode(opaque[1])
     if isinstance(value, datetime) and value.tzinfo is not None:
         return value.astimezone(UTC).replace(tzinfo=None)
     return value
@@ -138,7 +144,7 @@ def _timestamp(column: Column, raw: bytes) -> datetime | str:
 
 
 def _json(_column: Column, raw: bytes) -> Any:
-    return json.loads(raw)
+    return json.loads(raw, parse_int=lambda text: _number(int(text)))
 
 
 def _uuid(_column: Column, raw: bytes) -> Binary:

@@ -18,6 +18,8 @@ def decompress(data: bytes) -> Iterator[bytes]:
         CorruptEventError: It is no zstd, or ends too early.
     """
     try:
-        yield from zstandard.ZstdDecompressor().read_to_iter(data, read_size=1 << 17, write_size=_PIECE)
+        yield from zstandard.ZstdDecompressor().read_to_iter(
+            data, read_size=1 << 17, write_size=_PIECE
+        )
     except zstandard.ZstdError as error:
         raise CorruptEventError(f"zstd: {error}") from None

@@ -127,7 +127,10 @@ def characters(charset: str, sequences: Sequence[bytes]) -> Statement:
     """Ask what each sequence of bytes is as text: one value each, NULL or '?' where it is none."""
     if not charset.isidentifier():
         raise RefusedError(f"{charset!r} is no character set", target=charset)
-    each = ", ".join(f"CONVERT(_{charset} x'{raw.hex()}' USING utf8mb4)" for raw in sequences)
+    # Not a literal of that character set: one that is no text would fail the whole statement.
+    each = ", ".join(
+        f"CONVERT(CONVERT(x'{raw.hex()}' USING {charset}) USING utf8mb4)" for raw in sequences
+    )
     return Statement(f"SELECT {each}")
 
 

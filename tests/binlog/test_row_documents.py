@@ -172,9 +172,7 @@ def test_rows_that_mariadb_compressed_are_rows():
 
 @BOTH
 def test_a_row_without_all_its_columns_stops_and_names_the_setting(flavor):
-    with pytest.raises(
-        RefusedError, match=r"the source logged the row without b"
-    ) as no:
+    with pytest.raises(RefusedError, match=r"the source logged the row without b") as no:
         trail(f"{flavor}-minimal_image")
     assert "binlog_row_image = 'FULL'" in no.value.hint
 

@@ -26,7 +26,7 @@ def start_server(request, system):
 
 
 @pytest.fixture
-def name(request):
+def name():
     """A name for a database that no other test has."""
     import uuid  # noqa: PLC0415
 

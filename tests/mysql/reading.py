@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import bson
 
@@ -19,7 +19,7 @@ from caretaker.binlog.model import (
 )
 from caretaker.binlog.rows import RowsEncoder
 from caretaker.binlog.stream import Source, Stream
-from caretaker.binlog.tablemap import TableMaps
+from caretaker.binlog.tablemap import TableMap, TableMaps
 from caretaker.binlog.xa import XaSpool
 from resources.mysql.dump import Dump
 from resources.mysql.source import MySQLSource
@@ -84,7 +84,7 @@ class Reader:
             decompress,
             XaSpool(1 << 24),
         )
-        self.encoder = RowsEncoder()
+        self.encoder: Any = RowsEncoder()
         self.batcher = Batcher(checkpoint, flavor, limits)
         self.reading = Reading(checkpoint)
         self._payloads: list[bytes] = []
@@ -109,7 +109,11 @@ class Reader:
         if isinstance(item, Rows):
             item.context.seq = batcher.next_seq
             encoded = self.encoder.documents(
-                item.event_type, item.body, item.table, item.context, skip=batcher.to_skip
+                item.event_type,
+                item.body,
+                cast("TableMap", item.table),
+                item.context,
+                skip=batcher.to_skip,
             )
             reading.batches += batcher.rows(item.transaction, encoded)
         elif isinstance(item, Ddl):
@@ -135,4 +139,3 @@ def read(source: MySQLSource, checkpoint: Checkpoint, **options: Any) -> Reading
 def follow(source: MySQLSource, checkpoint: Checkpoint, **options: Any) -> Reader:
     """Begin a dump that waits."""
     return Reader(source, checkpoint, heartbeat_s=0.2, **options)
-

@@ -31,9 +31,9 @@ def test_a_user_who_may_only_read_and_follow_is_enough(server, open_at):
 def test_settings_that_lose_changes_are_named_with_what_is_needed(start_server, open_at, system):
     """Each with what was found and the statement that mends it, which does."""
     server = start_server(
-        binlog_format="STATEMENT", binlog_row_image="MINIMAL", binlog_row_metadata="NO_LOG"
-        if system == "mariadb"
-        else "MINIMAL",
+        binlog_format="STATEMENT",
+        binlog_row_image="MINIMAL",
+        binlog_row_metadata="NO_LOG" if system == "mariadb" else "MINIMAL",
         binlog_checksum="NONE",
     )
     source = open_at(server.url)
@@ -50,9 +50,11 @@ def test_settings_that_lose_changes_are_named_with_what_is_needed(start_server, 
 
 def test_a_server_without_binlog_is_refused(start_server, open_at):
     """With the line for its configuration."""
-    source = open_at(start_server(log_bin=None, gtid_mode=False, enforce_gtid_consistency=False).url
+    source = open_at(
+        start_server(log_bin=None, gtid_mode=False, enforce_gtid_consistency=False).url
         if "mysql" in start_server.__qualname__
-        else start_server(log_bin=None).url)
+        else start_server(log_bin=None).url
+    )
     found = problems_of(source)
     assert found["log_bin"].blocking
     assert "log_bin = " in found["log_bin"].remedy
@@ -74,7 +76,7 @@ def test_a_source_without_gtids_is_followed_by_file_and_said_to_be(start_mysql, 
 @pytest.fixture
 def user_with(server, name):
     """Make users with some privileges."""
-    users = []
+    users: list[str] = []
 
     def makes(*privileges):
         user = f"u{len(users)}{name[-8:]}"
@@ -100,7 +102,9 @@ def test_a_missing_privilege_is_named_with_its_grant(
 
     found = problems_of(source)
 
-    named = missing if system == "mysql" else missing.replace("REPLICATION CLIENT", "BINLOG MONITOR")
+    named = (
+        missing if system == "mysql" else missing.replace("REPLICATION CLIENT", "BINLOG MONITOR")
+    )
     assert set(found) == {f"privilege {named}"}
     assert found[f"privilege {named}"].blocking == (missing != "SELECT" or system == "mariadb")
     server.run(*(problem.remedy for problem in found.values()))
@@ -108,7 +112,7 @@ def test_a_missing_privilege_is_named_with_its_grant(
     assert problems_of(source) == {}
 
 
-def test_a_server_id_that_somebody_else_has_is_refused(server, open_at, system):
+def test_a_server_id_that_somebody_else_has_is_refused(server, open_at):
     """The source would end the one dump for the other, for ever."""
     url = f"{server.url}?server_id=4242"
     first = open_at(url, "first")

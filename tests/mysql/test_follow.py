@@ -1,3 +1,4 @@
+# ruff: noqa: S608 - the tables are our own
 """What a reader of a real server gets: every committed row once, in order, and nothing else.
 
 Many of these are what a stock reader loses without a word: compressed transactions, compressed
@@ -191,7 +192,7 @@ def test_dml_in_statement_format_stops_the_reader(server, source, table):
     assert "SET GLOBAL binlog_format = ROW" in error.value.hint
 
 
-def test_compressed_transactions_are_read(server, source, table, request, system):
+def test_compressed_transactions_are_read(server, source, table, system):
     """MySQL wraps a whole transaction into one event."""
     if system != "mysql":
         pytest.skip("MariaDB compresses rows, not transactions")
@@ -222,7 +223,7 @@ def test_a_partial_update_of_json_is_whole_in_the_trail(server, source, database
         pytest.skip("JSON is text in MariaDB")
     table = f"{database}.j"
     server.run(f"CREATE TABLE {table} (id INT PRIMARY KEY, j JSON)")
-    server.run(f"INSERT INTO {table} VALUES (1, '{{\"a\": 1, \"b\": \"{'x' * 200}\"}}')")
+    server.run(f'INSERT INTO {table} VALUES (1, \'{{"a": 1, "b": "{"x" * 200}"}}\')')
     start = source.now()
     server.run(
         "SET SESSION binlog_row_value_options = PARTIAL_JSON",
@@ -242,7 +243,7 @@ def test_a_tagged_gtid_is_followed_and_resumed_from(server, source, table, syste
     reading = read(source, start)
     assert reading.values() == ["tagged"]
     assert ":mytag:" in reading.documents[0]["src"]["gtid"]
-    assert ":mytag:" in reading.checkpoint.gtid
+    assert ":mytag:" in str(reading.checkpoint.gtid)
     server.run(f"INSERT INTO {table} VALUES (2, 'after')")
     assert read(source, reading.checkpoint).values() == ["after"]
 
@@ -268,24 +269,25 @@ def test_a_row_of_more_than_16_mb_comes_whole(server, source, database):
         f"INSERT INTO {database}.big VALUES (2, 'small')",
     )
     reader = follow(source, start)
-    reader.encoder = _Sizes()
+    sizes = _Sizes()
+    reader.encoder = sizes
     reader.until(Commit, times=2)
     reader.close()
-    assert reader.encoder.sizes[0] > 17_000_000
-    assert len(reader.encoder.sizes) == 2
+    assert sizes.seen[0] > 17_000_000
+    assert len(sizes.seen) == 2
 
 
 class _Sizes:
     """Only measures: what becomes of a document above 16 MB is somebody else's test."""
 
     def __init__(self):
-        self.sizes = []
+        self.seen: list[int] = []
 
     def documents(self, _kind, body, _table, _context, *, skip):
         from caretaker.binlog.rows import EncodedRows  # noqa: PLC0415
 
         assert skip == 0
-        self.sizes.append(len(body))
+        self.seen.append(len(body))
         return EncodedRows()
 
 
@@ -295,6 +297,7 @@ def test_a_big_transaction_is_cut_and_gone_on_with_in_its_middle(server, source,
     rows = ", ".join(f"({number}, 'row {number}')" for number in range(1000))
     server.run(f"INSERT INTO {table} VALUES {rows}")
     first, *rest = read(source, start, limits=Limits(documents=300)).batches
+    assert first.checkpoint.inflight is not None
     assert first.checkpoint.inflight.rows == 300
     assert len(rest) == 3
 
@@ -324,3 +327,51 @@ def test_what_the_server_never_finished_is_not_in_the_trail(start_server, open_a
     after = read(source, before.checkpoint)
     assert before.values() + after.values() == ["before", "after"]
     assert Abandoned not in map(type, after.items)
+
+
+def test_a_session_that_logs_only_some_columns_stops_the_reader(server, source, table):
+    """Its rows would be half of the truth; the message says what to change."""
+    start = source.now()
+    server.run(
+        f"INSERT INTO {table} VALUES (1, 'whole')",
+        "SET SESSION binlog_row_image = MINIMAL",
+        f"UPDATE {table} SET v = 'half' WHERE id = 1",
+    )
+    with pytest.raises(RefusedError, match="image") as error:
+        read(source, start)
+    assert "binlog_row_image" in f"{error.value} {error.value.hint}"
+
+
+def test_a_source_that_stops_to_log_names_stops_the_reader(start_server, open_at, system):
+    """Names and signs would be guesses."""
+    server = start_server()
+    source = open_at(server.url)
+    server.run("CREATE DATABASE d", "CREATE TABLE d.t (id INT UNSIGNED PRIMARY KEY)")
+    start = source.now()
+    less = "MINIMAL" if system == "mysql" else "NO_LOG"
+    server.run(f"SET GLOBAL binlog_row_metadata = '{less}'")
+    server.run("INSERT INTO d.t VALUES (4294967295)")
+    with pytest.raises(RefusedError, match="lacks") as error:
+        read(source, start)
+    assert "binlog_row_metadata" in error.value.hint
+
+
+def test_rows_that_a_foreign_key_deletes_are_in_the_trail_where_the_source_logs_them(
+    server, source, database, system
+):
+    """MySQL since 9.6. MariaDB does not: `check` reports the tables."""
+    server.run(
+        f"CREATE TABLE {database}.parent (id INT PRIMARY KEY)",
+        f"CREATE TABLE {database}.child (id INT PRIMARY KEY, p INT,"
+        f" FOREIGN KEY (p) REFERENCES {database}.parent (id) ON DELETE CASCADE)",
+        f"INSERT INTO {database}.parent VALUES (1)",
+        f"INSERT INTO {database}.child VALUES (10, 1), (11, 1)",
+    )
+    start = source.now()
+    server.run(f"DELETE FROM {database}.parent")
+    deleted = [each["meta"]["tbl"] for each in read(source, start).documents]
+    if system == "mysql":
+        assert sorted(deleted) == ["child", "child", "parent"]
+    else:
+        assert deleted == ["parent"]
+        assert any(f"{database}.child" in problem.found for problem in source.check())
