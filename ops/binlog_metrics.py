@@ -220,7 +220,7 @@ class Metrics:
             )
 
     def _lag_s(self) -> float | None:
-        if self._caught_up and not self._waiting[0]:
+        if self._caught_up and not self._waiting[0] and not self._spooled[0]:
             return 0.0
         if self._committed_at_s is None:
             return None

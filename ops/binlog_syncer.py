@@ -42,7 +42,6 @@ from ops.binlog_writer import Writer, empty_batch
 from ops.events import Event
 from resources.clock import utc_now
 from resources.mongodb.offsets import Holder
-from resources.mongodb.sink import Sink
 from resources.mongodb.spool import Spool
 from resources.mongodb.trail import Trail
 from resources.mysql.source import MySQLSource
@@ -183,6 +182,9 @@ class Syncer:
 
     def _begin(self) -> None:
         parts, policy = self._parts, self._policy
+        parts.trail.retries.on_event = lambda name, fields: parts.say(
+            binlog_events.of_the_sink(name, fields)
+        )
         offset = parts.trail.offset(policy.source)
         if offset.paused is not None:
             raise UnsafeError(
@@ -227,39 +229,47 @@ class Syncer:
         if recovered.promoted or recovered.archived:
             fields = {"promoted": recovered.promoted, "archived": recovered.archived}
             parts.say(binlog_events.of_the_sink("recovered", fields))
-        spool = None
-        if policy.spool_dir is not None:
-            path = Path(policy.spool_dir) / f"{policy.source}.spool"
-            spool = self._closing.enter_context(
-                Spool(path, policy.source, max_bytes=policy.spool_bytes)
-            )
-        sink = self._closing.enter_context(Sink(parts.trail, held, spool))
-        start = sink.resume_from
-        if start is None:
-            if first is None:
-                raise UnsafeError("the trail was emptied while we looked", target=policy.source)
-            start = first
-            held.server_uuid = self._server_uuid = source.facts().server_uuid
-            held.config_hash = self._config_hash = self._filters.fingerprint
-            remember_filters(parts.trail, self._filters)
-            sink.write(empty_batch(start))
-            parts.say(binlog_events.starting(policy.source, start, policy.start))
-        else:
-            parts.say(binlog_events.resuming(policy.source, start))
-        self._began_at_seq = start.seq
-        self.metrics.starts_from(start)
-        self._start_from = start
         self._writer = Writer(
             parts.trail,
             held,
-            sink,
+            self._open_spool,
             self._queue,
             self.metrics,
             over=self._over.set,
             # Who asked for "until it is committed" is not served with a spool.
             to_mongodb=policy.until_current,
         )
-        self._writer.start()
+        start = self._writer.begin()
+        if start is None:
+            if first is None:
+                raise UnsafeError("the trail was emptied while we looked", target=policy.source)
+            start = first
+            self._server_uuid = source.facts().server_uuid
+            self._config_hash = self._filters.fingerprint
+            remember_filters(parts.trail, self._filters)
+            self._queue.put(
+                Written(
+                    empty_batch(start),
+                    server_uuid=self._server_uuid,
+                    config_hash=self._config_hash,
+                )
+            )
+            parts.say(binlog_events.starting(policy.source, start, policy.start))
+        else:
+            parts.say(binlog_events.resuming(policy.source, start))
+        self._began_at_seq = start.seq
+        self.metrics.starts_from(start)
+        self._start_from = start
+
+    @contextlib.contextmanager
+    def _open_spool(self) -> Iterator[Spool | None]:
+        policy = self._policy
+        if policy.spool_dir is None:
+            yield None
+            return
+        path = Path(policy.spool_dir) / f"{policy.source}.spool"
+        with Spool(path, policy.source, max_bytes=policy.spool_bytes) as spool:
+            yield spool
 
     # --- reading ----------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from caretaker.binlog.batcher import Batch
 from caretaker.binlog.model import Checkpoint
@@ -15,6 +16,7 @@ from ops.binlog_queue import BatchQueue, Schema, Written
 from resources.mongodb.breaker import BreakerState
 from resources.mongodb.offsets import Held
 from resources.mongodb.sink import Sink
+from resources.mongodb.spool import Spool
 from resources.mongodb.trail import Trail
 
 #: An idle trail says so often that somebody keeps it: a supervisor takes six missed ones for death.
@@ -33,7 +35,7 @@ class Writer(threading.Thread):
         self,
         trail: Trail,
         held: Held,
-        sink: Sink,
+        open_spool: Callable[[], AbstractContextManager[Spool | None]],
         queue: BatchQueue,
         metrics: Metrics,
         *,
@@ -43,11 +45,14 @@ class Writer(threading.Thread):
         super().__init__(name="binlog-writer", daemon=True)
         self._trail = trail
         self._held = held
-        self._sink = sink
+        self._open_spool = open_spool
+        self._sink: Sink | None = None
+        self._begun = threading.Event()
         self._queue = queue
         self._metrics = metrics
         self._over = over
         self._to_mongodb = to_mongodb
+        self._resume_from: Checkpoint | None = None
         self._schemas: dict[str, Schema] = {}
         self._written_at = time.monotonic()
         self.failure: BaseException | None = None
@@ -55,59 +60,78 @@ class Writer(threading.Thread):
     @property
     def committed(self) -> Checkpoint | None:
         """What is in MongoDB."""
-        return self._sink.checkpoint
+        return self._held.checkpoint
+
+    def begin(self) -> Checkpoint | None:
+        """Start, and return where reading goes on: behind what is spooled; None: the trail is empty.
+
+        Raises:
+            RefusedError: The spool does not follow the trail, or its disk does not take it.
+        """
+        self.start()
+        self._begun.wait()
+        if self._sink is None:
+            raise self.failure or RuntimeError("the writer did not begin")
+        return self._resume_from
 
     def run(self) -> None:
         """Write until there is nothing more to come."""
         try:
-            self._write_all()
+            # A spool belongs to the thread that opened it.
+            with self._open_spool() as spool, Sink(self._trail, self._held, spool) as sink:
+                self._resume_from = sink.resume_from
+                self._sink = sink
+                self._begun.set()
+                self._write_all(sink)
         except BaseException as error:  # noqa: BLE001 - the main thread judges it
             self.failure = error
             self._queue.close()
         finally:
+            self._begun.set()
             self._over()
 
-    def _write_all(self) -> None:
+    def _write_all(self, sink: Sink) -> None:
         while True:
             entry = self._queue.take(_IDLE_S)
             if isinstance(entry, Schema):
                 self._schemas[entry.table.fingerprint] = entry
             elif entry is not None:
                 self._remember_schemas()
-                self._write(entry)
+                self._write(sink, entry)
             elif self._queue.finished:
                 break
             else:
-                self._sink.tend()
-                self._beat()
+                sink.tend()
+                self._beat(sink)
             if entry is not None:
                 self._queue.done(entry)
             self.look()
         self._remember_schemas()
-        self._sink.flush()
-        while self._to_mongodb and self._sink.spooled_batches and not self._trail.retries.cancel.wait(_IDLE_S):
-            self._sink.tend()
+        sink.flush()
+        cancel = self._trail.retries.cancel
+        while self._to_mongodb and sink.spooled_batches and not cancel.wait(_IDLE_S):
+            sink.tend()
         self.look()
 
-    def _write(self, entry: Written) -> None:
+    def _write(self, sink: Sink, entry: Written) -> None:
         if entry.server_uuid is not None:
             self._held.server_uuid = entry.server_uuid
         if entry.config_hash is not None:
             self._held.config_hash = entry.config_hash
         batch = entry.batch
-        self._sink.write(batch)
+        sink.write(batch)
         self._written_at = time.monotonic()
-        committed = self._sink.checkpoint or batch.checkpoint
+        committed = sink.checkpoint or batch.checkpoint
         self._metrics.committed(batch.rows, batch.bytes, committed, entry.made_at_s)
 
-    def _beat(self) -> None:
+    def _beat(self, sink: Sink) -> None:
         if time.monotonic() - self._written_at < BEAT_EVERY_S:
             return
-        checkpoint = self._sink.resume_from
+        checkpoint = sink.resume_from
         # While MongoDB is away nobody can be told, and the spool needs no signs of life.
-        here = self._sink.breaker.state is BreakerState.CLOSED and not self._sink.spooled_batches
+        here = sink.breaker.state is BreakerState.CLOSED and not sink.spooled_batches
         if checkpoint is not None and here:
-            self._sink.write(empty_batch(checkpoint))
+            sink.write(empty_batch(checkpoint))
         self._written_at = time.monotonic()
 
     def _remember_schemas(self) -> None:
@@ -126,10 +150,12 @@ class Writer(threading.Thread):
         self._metrics.attempted(
             counts.attempts, counts.failed, counts.retries, counts.connection_errors
         )
-        self._metrics.looked(
-            spooled=(self._sink.spooled_batches, self._sink.spooled_bytes),
-            breaker=self._sink.breaker.state.value,
-        )
+        sink = self._sink
+        if sink is not None:
+            self._metrics.looked(
+                spooled=(sink.spooled_batches, sink.spooled_bytes),
+                breaker=sink.breaker.state.value,
+            )
         documents, size = self._queue.waiting
         self._metrics.waiting(documents, size)
 

@@ -65,15 +65,18 @@ def main(options: list[str]) -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="how long; 3600 to search")
     parser.add_argument("--seed", type=int, default=1, help="of the first round")
     parser.add_argument("--rounds", type=int, help="so many instead of so long")
+    parser.add_argument("--stop", action="store_true", help="at the first round that is wrong")
     given = parser.parse_args(options)
     print(f"seed {given.seed}", flush=True)
-    count, wrong = fuzz(given.seed, seconds=given.seconds, rounds=given.rounds)
+    count, wrong = fuzz(given.seed, seconds=given.seconds, rounds=given.rounds, stop=given.stop)
     told = ", ".join(f"{name} {number}" for name, number in sorted(count.items()))
     print(f"{count.total()} rounds: {told}")
     return 1 if wrong else 0
 
 
-def fuzz(seed: int, *, seconds: float, rounds: int | None = None) -> tuple[Counter[str], int]:
+def fuzz(
+    seed: int, *, seconds: float, rounds: int | None = None, stop: bool = False
+) -> tuple[Counter[str], int]:
     """Return how rounds ended, and how many were wrong; each of those is printed with its seed."""
     corpus = Corpus()
     count: Counter[str] = Counter()
@@ -92,6 +95,8 @@ def fuzz(seed: int, *, seconds: float, rounds: int | None = None) -> tuple[Count
             finally:
                 signal.setitimer(signal.ITIMER_REAL, 0)
             number += 1
+            if wrong and stop:
+                break
     return count, wrong
 
 

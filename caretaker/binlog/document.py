@@ -110,36 +110,43 @@ def source(context: RowContext) -> bytes:
 
     Written as one piece: for a transaction of one row this is a good part of its document's time.
     """
-    file = context.file.encode()
-    gtid = b"\x0agtid\0"
-    if context.gtid is not None:
-        told = context.gtid.encode()
-        gtid = b"\x02gtid\0" + _i32(len(told) + 1) + told + b"\0"
-    commit = b"\x0acommit_us\0"
-    if context.commit_us is not None:
-        commit = b"\x12commit_us\0" + _i64(context.commit_us)
-    body = b"".join(
+    gtid, commit_us = context.gtid, context.commit_us
+    shape = (context.file, -1 if gtid is None else len(gtid), commit_us is None)
+    lead = _leads.get(shape)
+    if lead is None:
+        if len(_leads) >= _MOST_LEADS:
+            _leads.clear()
+        lead = _leads[shape] = _lead(*shape)
+    before, between = lead
+    return b"".join(
         (
-            b"\x03binlog\0",
-            _i32(_BINLOG_BYTES + len(file)),
-            b"\x02file\0",
-            _i32(len(file) + 1),
-            file,
-            b"\0\x12pos\0",
+            before,
             _i64(context.pos),
-            b"\0",
-            gtid,
+            between,
+            b"" if gtid is None else gtid.encode() + b"\0",
             b"\x12server_id\0",
             _i64(context.server_id),
-            commit,
-            b"\0",
+            _NO_COMMIT if commit_us is None else b"\x12commit_us\0" + _i64(commit_us) + b"\0",
         )
     )
-    return b"\x03src\0" + _i32(len(body) + 4) + body
 
 
-#: Of `binlog` without the file's name: lengths, names, the position, ends.
-_BINLOG_BYTES = 4 + 6 + 4 + 1 + 5 + 8 + 1
+def _lead(file: str, gtid_bytes: int, no_commit: bool) -> tuple[bytes, bytes]:  # noqa: FBT001
+    """Return what stands before `pos`, and between it and the GTID, for texts of these lengths."""
+    name = element(b"file", text(file.encode()))
+    # Lengths of documents count themselves and their end.
+    binlog = 4 + len(name) + len(b"\x12pos\0") + 8 + 1
+    gtid = b"\x0agtid\0" if gtid_bytes < 0 else b"\x02gtid\0" + _i32(gtid_bytes + 1)
+    size = 4 + len(b"\x03binlog\0") + binlog + len(gtid) + max(gtid_bytes + 1, 0)
+    size += len(b"\x12server_id\0") + 8
+    size += len(_NO_COMMIT) if no_commit else len(b"\x12commit_us\0") + 8 + 1
+    head = b"\x03src\0" + _i32(size) + b"\x03binlog\0" + _i32(binlog)
+    return head + name + b"\x12pos\0", b"\0" + gtid
+
+
+_NO_COMMIT = b"\x0acommit_us\0" + b"\0"
+_MOST_LEADS = 256
+_leads: dict[tuple[str, int, bool], tuple[bytes, bytes]] = {}
 
 
 def row_document(

@@ -248,8 +248,8 @@ class Emitter:
         some = x
         if digits:
             fields.append(("B" if digits <= 2 else "H", f"f{x}"))  # noqa: PLR2004
-            # Hundredths, or ten-thousandths of which only three digits are the column's.
-            millis += f" + f{x} * 10" if digits <= 2 else f" + f{x} // 10"  # noqa: PLR2004
+            # Hundredths, or ten-thousandths; of both one digit more than the column may have.
+            millis += f" + f{x} {('// 10 * 100', '* 10', '// 10')[digits - 1]}"
             some = f"{x} or f{x}"
         lines = [f"q{x} = not ({some})", f"{x} = {zero} if q{x} else {pack}({millis})"]
         if digits:

@@ -201,6 +201,17 @@ class Query:
         return _client_collation(self.status)
 
 
+def is_begin(body: bytes) -> bool:
+    """Whether a query event says BEGIN and nothing else, as every transaction of MySQL does."""
+    if body[-len(_BEGIN) :] != _BEGIN or len(body) < _QUERY.size + len(_BEGIN):
+        return False
+    return len(body) == _QUERY.size + body[8] + (body[11] | body[12] << 8) + len(_BEGIN)
+
+
+#: The end of the schema's name, and the statement.
+_BEGIN = b"\0BEGIN"
+
+
 def parse_query(body: bytes, *, compressed: bool = False) -> Query:
     """Read QUERY (2) or MariaDB's QUERY_COMPRESSED (165).
 

@@ -39,6 +39,8 @@ _PAST_2_GIB = 0x80000000
 
 #: crc32 of anything that ends in its own crc32, little-endian: one pass, and no slices.
 _RESIDUE = 0x2144DF1C
+#: The start from which a packet's first byte, 0, leads to where a fresh checksum starts.
+_BEFORE_ZERO = 0x0F6A7026
 
 
 class Packets:
@@ -152,7 +154,7 @@ class Frames:
         if kind in _SPECIAL:
             body = self._special(kind, flags, payload)
         elif self._checksum == _CHECKSUM_CRC32:
-            if crc32(memoryview(payload)[1:]) != _RESIDUE:
+            if crc32(payload, _BEFORE_ZERO) != _RESIDUE:
                 raise self.corrupt(f"the checksum of {type_name(kind)} is wrong")
             body = payload[20:-4]
         elif self._checksum is None:

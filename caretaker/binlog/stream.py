@@ -343,17 +343,15 @@ class Stream:
         return self._statement(events.parse_query(event.body, compressed=True), event)
 
     def _query(self, event: Event) -> Iterable[Item]:
+        if events.is_begin(event.body):
+            return self._begin_statement(event)
         return self._statement(events.parse_query(event.body), event)
 
     def _statement(self, query: events.Query, event: Event) -> Iterable[Item]:
         kind = kind_of(query.sql)
         transaction = self._current(event)
         if kind is Kind.BEGIN:
-            # MariaDB says it to readers that do not know what its GTID event stands for
-            if transaction.opened and not isinstance(transaction.gtid, MariadbGtid):
-                raise CorruptEventError(f"BEGIN within {transaction.name}")
-            self._open(transaction)
-            return _NOTHING
+            return self._begin_statement(event)
         if kind is Kind.XA_START:
             if transaction.opened:
                 raise CorruptEventError(f"XA START within {transaction.name}")
@@ -372,6 +370,14 @@ class Stream:
             self._open(transaction)
             return self._settle(xid_of(query.sql), event, commits=kind is Kind.XA_COMMIT)
         return self._definition(kind, query, event)
+
+    def _begin_statement(self, event: Event) -> Iterable[Item]:
+        transaction = self._current(event)
+        # MariaDB says it to readers that do not know what its GTID event stands for
+        if transaction.opened and not isinstance(transaction.gtid, MariadbGtid):
+            raise CorruptEventError(f"BEGIN within {transaction.name}")
+        self._open(transaction)
+        return _NOTHING
 
     def _definition(self, kind: Kind, query: events.Query, event: Event) -> Iterable[Item]:
         if kind not in (Kind.DEFINITION, Kind.ADMINISTRATION):

@@ -91,14 +91,17 @@ class Commits:
 
     def stage(self, held: Held, batch: Batch, ahead: Ahead, marks: Marks) -> str:
         """Write a batch down and return its key; again it changes nothing."""
-        document = staging.document(held, batch, ahead, marks, self._clock.now())
+        documents, head = staging.staged(held, batch, ahead, marks, self._clock.now())
 
         def attempt() -> None:
-            with contextlib.suppress(DuplicateKeyError):
-                self._staging.insert_one(document)
+            try:
+                self._staging.insert_many([documents, head], ordered=False)
+            except BulkWriteError as error:
+                if not _only_doubles(error):
+                    raise
 
         self._retries.run(attempt, "staging a batch")
-        return str(document["_id"])
+        return str(head["_id"])
 
     # --- the commit ---------------------------------------------------------------------------
 
@@ -116,23 +119,28 @@ class Commits:
 
     def clean_up(self, held: Held) -> None:
         """Delete staged batches that are committed."""
-        self._retries.run(
-            lambda: self._staging.delete_many(
-                {"source": held.source, "status": BatchStatus.COMMITTED}
-            ),
-            "cleaning up staged batches",
-        )
+
+        def attempt() -> None:
+            wanted = {"status": BatchStatus.COMMITTED, "source": held.source}
+            keys = [each["_id"] for each in self._staging.find(wanted, {"_id": 1})]
+            if keys:
+                documents = [staging.documents_id(key) for key in keys]
+                self._staging.delete_many({"_id": {"$in": documents + keys}})
+
+        self._retries.run(attempt, "cleaning up staged batches")
 
     def archive(self, key: str, reason: str) -> None:
         """Put a staged batch aside, for a week."""
-        change = {"$set": {"status": BatchStatus.ARCHIVED, "reason": reason}}
-        self._retries.run(
-            lambda: self._staging.update_one(
-                {"_id": key, "status": BatchStatus.PENDING},
-                {**change, "$currentDate": {"archivedAt": True}},
-            ),
-            "archiving a staged batch",
-        )
+        now = self._clock.now()
+        aside = {"status": BatchStatus.ARCHIVED, "reason": reason, "archivedAt": now}
+
+        def attempt() -> None:
+            self._staging.update_one(
+                {"_id": staging.documents_id(key)}, {"$set": {**aside, "createdAt": now}}
+            )
+            self._staging.update_one({"_id": key}, {"$set": aside})
+
+        self._retries.run(attempt, "archiving a staged batch")
 
     def _attempt(self, commit: _Commit) -> None:
         held = commit.held
@@ -213,11 +221,9 @@ class Commits:
 
     def _pass_doubles(self, held: Held, batch: Batch, error: BulkWriteError) -> None:
         """Take E11000, and nothing else, for a document that an earlier try has inserted."""
-        details = error.details or {}
-        errors = details.get("writeErrors", [])
-        others = [each for each in errors if each["code"] != DUPLICATE_KEY]
-        if others or details.get("writeConcernErrors"):
+        if not _only_doubles(error):
             raise error
+        errors = (error.details or {}).get("writeErrors", [])
         raw: Collection[Any] = self._db.get_collection(
             layout.ROW_CHANGES, self._db.codec_options.with_options(document_class=RawBSONDocument)
         )
@@ -266,6 +272,14 @@ class Commits:
         if found["n"] not in {held.n, held.n + 1}:
             fenced(held, offset_of(found))
         return bool(found["n"] == held.n + 1)
+
+
+def _only_doubles(error: BulkWriteError) -> bool:
+    """Whether all that failed is there already, and the rest is as durable as it was to be."""
+    details = error.details or {}
+    return not details.get("writeConcernErrors") and all(
+        each["code"] == DUPLICATE_KEY for each in details.get("writeErrors", [])
+    )
 
 
 def kill_session(client: pymongo.MongoClient[Document], session: Any) -> None:

@@ -67,7 +67,9 @@ class Reads:
             self.offset(source),
             staged.count_documents(pending),
             None if oldest is None else oldest["createdAt"],
-            staged.count_documents({"status": BatchStatus.ARCHIVED, "source": source}),
+            staged.count_documents(
+                {"status": BatchStatus.ARCHIVED, "source": source, "n": {"$exists": True}}
+            ),
         )
 
     def history(

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from pymongo.collection import Collection
 from pymongo.database import Database
 
 from caretaker.binlog.batcher import Batch
 from caretaker.errors import CorruptEventError
-from resources.mongodb import layout, staging
+from resources.mongodb import layout
 from resources.mongodb.commits import Commits
 from resources.mongodb.offsets import Held, Marks
 from resources.mongodb.retries import Retries
-from resources.mongodb.staging import BatchStatus
+from resources.mongodb.staging import BatchStatus, batch_of, documents_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +52,12 @@ def recover(
         retries.on_event("recovering", {"source": held.source, "count": len(keys)})
     promoted = archived = 0
     for each in sorted(keys, key=lambda key: (key["n"], -key["epoch"])):
-        found = retries.run(partial(pending.find_one, {"_id": each["_id"]}), "reading it")
+        found, documents = retries.run(
+            partial(_read, pending, each["_id"]), "reading a pending batch"
+        )
         if found is None:
             continue
-        batch, reason = _fitting(found, held)
+        batch, reason = _fitting(found, documents, held)
         if batch is None:
             commits.archive(found["_id"], reason)
             retries.on_event("archived", {"batch": found["_id"], "reason": reason})
@@ -65,10 +68,37 @@ def recover(
         retries.on_event("promoted", {"batch": found["_id"], "rows": batch.rows})
         promoted += 1
     commits.clean_up(held)
+    retries.run(lambda: _forget_halves(pending, held.source), "cleaning up staged batches")
     return Recovered(promoted, archived)
 
 
-def _fitting(found: dict[str, Any], held: Held) -> tuple[Batch | None, str]:
+def _read(
+    pending: Collection[dict[str, Any]], key: str
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Return the head of a staged batch, and its documents."""
+    wanted = [key, documents_id(key)]
+    there = {each["_id"]: each for each in pending.find({"_id": {"$in": wanted}})}
+    return there.get(wanted[0]), there.get(wanted[1])
+
+
+def _forget_halves(pending: Collection[dict[str, Any]], source: str) -> None:
+    """Delete documents whose head a dead run did not get to write: the binlog has them."""
+    halves = {
+        each["batch"]: each["_id"]
+        for each in pending.find(
+            {"source": source, "batch": {"$exists": True}, "status": {"$exists": False}},
+            {"batch": 1},
+        )
+    }
+    for head in pending.find({"_id": {"$in": list(halves)}}, {"_id": 1}):
+        del halves[head["_id"]]
+    if halves:
+        pending.delete_many({"_id": {"$in": list(halves.values())}})
+
+
+def _fitting(
+    found: dict[str, Any], documents: dict[str, Any] | None, held: Held
+) -> tuple[Batch | None, str]:
     """Return the batch if it is the next one, else why not."""
     if found["n"] != held.n + 1 or found["seq_from"] != held.seq + 1:
         return None, f"it does not follow batch {held.n}, seq {held.seq}"
@@ -77,6 +107,6 @@ def _fitting(found: dict[str, Any], held: Held) -> tuple[Batch | None, str]:
     if found["config_hash"] != held.config_hash:
         return None, "it was made by another configuration"
     try:
-        return staging.batch_of(found), ""
+        return batch_of(found, documents), ""
     except CorruptEventError as error:
         return None, str(error)

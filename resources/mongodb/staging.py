@@ -1,4 +1,8 @@
-"""Batches on their way: written down before their transaction, so that a dead run leaves them."""
+"""Batches on their way: written down before their transaction, so that a dead run leaves them.
+
+A batch is a head with its status and, beside it, its documents: a head that became committed would
+otherwise be half a megabyte written twice.
+"""
 
 from __future__ import annotations
 
@@ -44,14 +48,22 @@ def staged_id(source: str, epoch: int, n: int) -> str:
     return f"{source}:{epoch}:{n}"
 
 
-def document(held: Held, batch: Batch, ahead: Ahead, marks: Marks, at: datetime) -> dict[str, Any]:
-    """Return a batch as the staging collection has it."""
+def documents_id(key: str) -> str:
+    """Return where the documents of a batch are."""
+    return f"{key}:documents"
+
+
+def staged(
+    held: Held, batch: Batch, ahead: Ahead, marks: Marks, at: datetime
+) -> list[dict[str, Any]]:
+    """Return a batch as the staging collection has it: its documents, and its head."""
     # As it was acquired: the key of a batch stays while our epoch moves.
     epoch = held.saved.epoch
+    key = staged_id(held.source, epoch, ahead.n)
     data = b"".join(batch.documents)
     fields = checkpoint_fields(batch.checkpoint)
-    return {
-        "_id": staged_id(held.source, epoch, ahead.n),
+    head = {
+        "_id": key,
         "source": held.source,
         "epoch": epoch,
         "n": ahead.n,
@@ -67,31 +79,39 @@ def document(held: Held, batch: Batch, ahead: Ahead, marks: Marks, at: datetime)
         "config_hash": marks.config_hash,
         "status": BatchStatus.PENDING,
         "createdAt": at,
+    }
+    documents = {
+        "_id": documents_id(key),
+        "source": held.source,
+        "batch": key,
         "documents": Binary(data),
     }
+    return [documents, head]
 
 
-def batch_of(found: Mapping[str, Any]) -> Batch:
-    """Return the batch of a staging document.
+def batch_of(head: Mapping[str, Any], documents: Mapping[str, Any] | None) -> Batch:
+    """Return a staged batch.
 
     Raises:
         CorruptEventError: It is not what was staged.
     """
-    data = bytes(found["documents"])
-    checkpoint = checkpoint_of(found)
-    if zlib.crc32(data) != found["documents_crc"] or checkpoint is None:
-        raise CorruptEventError(f"staged batch {found['_id']}: its crc is wrong")
-    documents = cut(data)
-    if len(documents) != found["rows"]:
-        raise CorruptEventError(f"staged batch {found['_id']}: {len(documents)} documents")
+    if documents is None:
+        raise CorruptEventError(f"staged batch {head['_id']}: its documents are missing")
+    data = bytes(documents["documents"])
+    checkpoint = checkpoint_of(head)
+    if zlib.crc32(data) != head["documents_crc"] or checkpoint is None:
+        raise CorruptEventError(f"staged batch {head['_id']}: its crc is wrong")
+    rows = cut(data)
+    if len(rows) != head["rows"]:
+        raise CorruptEventError(f"staged batch {head['_id']}: {len(rows)} documents")
     return Batch(
-        documents,
+        rows,
         checkpoint,
-        int(found["seq_from"]),
-        int(found["seq_to"]),
-        len(documents),
+        int(head["seq_from"]),
+        int(head["seq_to"]),
+        len(rows),
         len(data),
-        int(found["crc"]),
+        int(head["crc"]),
     )
 
 

@@ -17,7 +17,6 @@ from typing import Self
 
 from caretaker.binlog import preflight
 from caretaker.binlog.charsets import Charsets
-from caretaker.binlog.columns import KnownType
 from caretaker.binlog.continuity import continues
 from caretaker.binlog.gtid import GtidSet, MariadbPosition
 from caretaker.binlog.model import Checkpoint, Flavor, Mode, Position
@@ -35,6 +34,7 @@ from resources.mysql import probes, tables
 from resources.mysql.charsets import charsets_of
 from resources.mysql.dump import Dump
 from resources.mysql.follower import follower
+from resources.mysql.known_types import AskedTypes
 from resources.mysql.session import Session
 from resources.mysql.settings import MYSQL_URL, MySQLSettings
 from resources.sql import mysql as sql
@@ -208,13 +208,11 @@ class MySQLSource:
         return left + keeps_s - float(now)
 
     def known_types(self) -> KnownTypes:
-        """Return the types of MariaDB that only information_schema tells: for `TableMaps`."""
-        types: dict[tuple[str, str], dict[str, KnownType]] = {}
-        with self._asking() as session:
-            for schema, table, column, kind in session.rows(sql.KNOWN_TYPES):
-                found = types.setdefault((str(schema), str(table)), {})
-                found[str(column)] = KnownType(str(kind).lower())
-        return types
+        """Return the types of MariaDB that only information_schema tells: for `TableMaps`.
+
+        Of MariaDB it is an `AskedTypes`, to be told of DDL statements.
+        """
+        return AskedTypes(self.settings) if self.flavor() is Flavor.MARIADB else {}
 
     def charsets(self) -> Charsets:
         """Return what makes text of the source's bytes: for `RowsEncoder`."""

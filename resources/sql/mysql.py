@@ -94,11 +94,11 @@ WHERE delete_rule IN ('CASCADE', 'SET NULL', 'SET DEFAULT')
 ORDER BY 1, 2
 """
 
-#: Columns whose type a table map of MariaDB does not tell: schema, table, column, type.
+#: Columns of a table whose type a table map of MariaDB does not tell: name, type.
 KNOWN_TYPES = """
-SELECT table_schema, table_name, column_name, data_type
+SELECT column_name, data_type
 FROM information_schema.columns
-WHERE data_type IN ('uuid', 'inet4', 'inet6')
+WHERE table_schema = %s AND table_name = %s AND data_type IN ('uuid', 'inet4', 'inet6')
 """
 
 #: A table's columns in order: name, data type, column type, character set, precision of its time

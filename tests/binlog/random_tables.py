@@ -69,11 +69,11 @@ def _vector(value: Any) -> str:
     return bytes(value[2:]).hex().upper()
 
 
-def _json_told(value: Any) -> Any:
+def json_told(value: Any) -> Any:
     if isinstance(value, dict):
-        return {"pairs": [(name, _json_told(inner)) for name, inner in value.items()]}
+        return {"pairs": [(name, json_told(inner)) for name, inner in value.items()]}
     if isinstance(value, list):
-        return [_json_told(inner) for inner in value]
+        return [json_told(inner) for inner in value]
     if isinstance(value, Decimal128):
         return ("int", int(value.to_decimal()))
     if isinstance(value, bool) or value is None or isinstance(value, str):
@@ -81,7 +81,7 @@ def _json_told(value: Any) -> Any:
     return ("int" if isinstance(value, int) else "float", value)
 
 
-def _json_heard(text: str) -> Any:
+def json_heard(text: str) -> Any:
     return json.loads(
         text,
         parse_int=lambda digits: ("int", int(digits)),
@@ -226,7 +226,7 @@ def _choices(draw: st.DrawFn) -> Kind:
     return Kind(f"SET({listed}) CHARACTER SET {charset}", values, told=",".join)
 
 
-_KEYS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
+KEYS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
 _JSON = st.recursive(
     st.none()
     | st.booleans()
@@ -234,7 +234,7 @@ _JSON = st.recursive(
     | st.integers(-70000, 70000)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_categories=["Cs"]), max_size=200),
-    lambda inner: st.lists(inner, max_size=6) | st.dictionaries(_KEYS, inner, max_size=6),
+    lambda inner: st.lists(inner, max_size=6) | st.dictionaries(KEYS, inner, max_size=6),
     max_leaves=30,
 )
 
@@ -243,7 +243,7 @@ def _json() -> Kind:
     # A JSON null at the top is told from NULL by `json_null`, which other tests look at.
     documents = _JSON.filter(lambda value: value is not None).map(json.dumps)
     values = documents.map(lambda text: f"CAST({_utf8(text)} AS JSON)")
-    return Kind("JSON", values, told=_json_told, heard=_json_heard)
+    return Kind("JSON", values, told=json_told, heard=json_heard)
 
 
 # The server takes no subnormal numbers into vectors.

@@ -56,8 +56,14 @@ class Place:
 
     def staged(self):
         """Return the staged batches, as (n, status)."""
-        found = self.db.row_changes_staging.find({}, {"n": 1, "status": 1}).sort("n", 1)
-        return [(each["n"], each["status"]) for each in found]
+        found = self.db.row_changes_staging.find({}, {"n": 1, "status": 1, "batch": 1}).sort("n", 1)
+        heads = [each for each in found if "n" in each]
+        return [(each["n"], each["status"]) for each in heads]
+
+    def staged_documents(self):
+        """Return the batches whose documents are staged."""
+        wanted = {"batch": {"$exists": True}}
+        return sorted(each["batch"] for each in self.db.row_changes_staging.find(wanted))
 
     def close(self):
         self.client.close()

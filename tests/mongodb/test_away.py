@@ -51,7 +51,9 @@ def write(sink, given):
 
 def drain(sink):
     """Do what an idle run does until nothing is spooled."""
+    deadline = time.monotonic() + 60.0
     while sink.spooled_batches:
+        assert time.monotonic() < deadline, f"{sink.spooled_batches} are still spooled"
         sink.tend()
         time.sleep(0.01)
     sink.flush()

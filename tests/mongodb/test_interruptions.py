@@ -62,7 +62,9 @@ def test_every_row_is_there_once_wherever_it_was_cut_off(lab, protocol, when):
         where = f"cut off at command {at}"
         assert place.seqs() == list(range(1, ROWS + 1)), where
         assert place.offset()["seq"] == ROWS, where
-        assert all(status == "archived" for _, status in place.staged()), where
+        archived = place.staged()
+        assert all(status == "archived" for _, status in archived), where
+        assert len(place.staged_documents()) == len(archived), where
         place.close()
         if rule.fired == 0 and finished:
             break
@@ -205,9 +207,10 @@ def test_staged_batches_of_a_dead_run_are_promoted_in_order(lab, place):
 
 def test_a_damaged_batch_is_put_aside_with_what_follows_it(lab, place):
     leave_staged(place, lab, 3)
-    found = place.db.row_changes_staging.find_one({"n": 3})
+    (third,) = [key for key in place.staged_documents() if key.endswith(":3")]
+    found = place.db.row_changes_staging.find_one({"batch": third})
     place.db.row_changes_staging.update_one(
-        {"n": 3}, {"$set": {"documents": found["documents"].replace(b"shop", b"shoq", 1)}}
+        {"batch": third}, {"$set": {"documents": found["documents"].replace(b"shop", b"shoq", 1)}}
     )
     assert recovered(place) == ((1, 2), checkpoint(20))
     assert place.seqs() == list(range(1, 21))
@@ -238,7 +241,12 @@ def test_only_what_was_put_aside_goes_after_a_week(lab, place):
     import datetime as dt  # noqa: PLC0415
 
     leave_staged(place, lab, 2)
-    place.db.row_changes_staging.update_one({"n": 3}, {"$set": {"status": "archived"}})
+    place.db.row_changes_staging.update_one({"n": 2}, {"$set": {"config_hash": "config-0"}})
+    assert recovered(place)[0] == (0, 2)
+    with place.trail() as trail:
+        held = trail.acquire(SOURCE, RUN)
+        trail.stage(held, batch(11, 20), ahead(2, held.crc), held.marks)
     in_a_year = dt.datetime.now(dt.UTC) + dt.timedelta(days=365)
-    assert lab.expire(at=in_a_year) == 1
+    assert lab.expire(at=in_a_year) == 4  # two heads and their documents
     assert place.staged() == [(2, "pending")]
+    assert len(place.staged_documents()) == 1

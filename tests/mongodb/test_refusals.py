@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from pymongo.errors import OperationFailure
 
 from caretaker.errors import CaretakerError, InvalidSettingError, RefusedError, TransientError
 from lab.mongodb.server import LabMongoDB, Mode
 from lab.mongodb.users import User
+from resources.mongodb.failures import told
 from resources.mongodb.settings import MongoDBSettings, Protocol
 from resources.mongodb.trail import Trail
 from tests.mongodb.batches import batch
@@ -128,6 +130,12 @@ def test_a_setting_that_cannot_work_is_named(given, key):
     assert found.value.key == key
     assert "u:" not in str(found.value).replace("user:", "")
     assert not any(secret in str(found.value) for secret in SECRETS)
+
+
+def test_what_a_driver_quotes_is_shown_without_the_password():
+    given = MongoDBSettings("mongodb://u:s3cr%3At%2F%40@h:27017/", "audit")
+    error = OperationFailure("cannot parse u:s3cr%3At%2F%40 (s3cr:t/@)", 8000)
+    assert str(told(error, given)).endswith("cannot parse u:*** (***)")
 
 
 def test_a_setting_shows_no_password():

@@ -22,6 +22,7 @@ from caretaker.binlog.stream import Source, Stream
 from caretaker.binlog.tablemap import TableMap, TableMaps
 from caretaker.binlog.xa import XaSpool
 from resources.mysql.dump import Dump
+from resources.mysql.known_types import AskedTypes
 from resources.mysql.source import MySQLSource
 from resources.mysql.zstd import decompress
 
@@ -76,7 +77,8 @@ class Reader:
     ) -> None:
         self.dump: Dump = source.dump(checkpoint, **options)
         flavor = source.flavor()
-        tables = TableMaps(flavor, source.known_types())
+        self.known_types = source.known_types()
+        tables = TableMaps(flavor, self.known_types)
         self.stream = Stream(
             Source(flavor, IDENTITY, gap_before=gap_before),
             checkpoint,
@@ -117,6 +119,8 @@ class Reader:
             )
             reading.batches += batcher.rows(item.transaction, encoded)
         elif isinstance(item, Ddl):
+            if isinstance(self.known_types, AskedTypes):
+                self.known_types.forget()
             item.context.seq = batcher.next_seq
             document = bson.encode({"op": "ddl", "seq": batcher.next_seq, "ddl": {"sql": item.sql}})
             reading.batches += batcher.document(item.transaction, document, item.raw)

@@ -1,0 +1,290 @@
+"""Each verb of `caretaker binlog`, as a script meets it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import bson
+import pytest
+from bson import json_util
+
+from tests.binlog_sync.bench import PATIENCE_S, wait_until
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+class Ended:
+    def __init__(self, done):
+        self.code, self.out, self.err = done.returncode, done.stdout, done.stderr
+
+    @property
+    def json(self):
+        return json.loads(self.out)
+
+
+class Shell:
+    """`caretaker binlog` with the bench's ends in its environment."""
+
+    def __init__(self, bench, home):
+        self.bench = bench
+        shutil.copy(CHECKOUT / "dagster.yaml", home)
+        self.environ = {
+            **os.environ,
+            "DAGSTER_HOME": str(home),
+            "MYSQL_URL": bench.uri,
+            "MONGODB_URI": bench.settings.uri,
+            "MONGODB_DATABASE": bench.settings.database,
+            "PYTHONPATH": os.pathsep.join([str(CHECKOUT), *filter(None, sys.path)]),
+        }
+        self.home = home
+        self.config = home / "sync.yaml"
+        self.config.write_text(json.dumps({"include": [rf"{bench.name}\..*"], "flush_after_s": 0.05}))
+
+    def command(self, *arguments):
+        return [sys.executable, "-m", "console.main", "binlog", *arguments]
+
+    def __call__(self, *arguments, **environ):
+        done = subprocess.run(
+            self.command(*arguments),
+            env={**self.environ, **environ},
+            cwd=self.home,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S * 2,
+            check=False,
+        )
+        return Ended(done)
+
+    def run(self, *arguments):
+        return self(
+            "run", "--source", self.bench.name, "--config", str(self.config), *arguments
+        )
+
+
+@pytest.fixture
+def caretaker(bench, tmp_path):
+    return Shell(bench, tmp_path)
+
+
+@pytest.fixture
+def rows(bench):
+    """Three rows, one changed, one deleted."""
+    bench.sql(
+        f"CREATE TABLE {bench.name}.t (id INT PRIMARY KEY, v VARCHAR(20))",
+        f"INSERT INTO {bench.name}.t VALUES (1, 'a'), (2, 'b'), (3, 'c')",
+        f"UPDATE {bench.name}.t SET v = 'B' WHERE id = 2",
+        f"DELETE FROM {bench.name}.t WHERE id = 3",
+    )
+    return f"{bench.name}.t"
+
+
+def test_setup_then_run_until_current_then_status(caretaker, rows, bench):
+    made = caretaker("setup", "--output", "json")
+    ran = caretaker.run("--until-current", "--output", "json")
+    status = caretaker("status", "--source", bench.name, "--output", "json")
+
+    assert made.code == 0, made.err
+    assert made.json["made"]
+    assert ran.code == 0, ran.err
+    assert ran.json["why"] == "until_current"
+    assert [each["op"] for each in bench.rows()] == ["i", "i", "i", "u", "d"]
+    assert status.code == 0, status.err
+    assert status.json["position"]["seq"] == ran.json["seq"] == len(bench.documents())
+    assert status.json["position"]["gtid"] == bench.offset()["gtid"]
+    assert status.json["paused"] is None
+
+
+def test_setup_twice_makes_nothing_more(caretaker):
+    caretaker("setup")
+    again = caretaker("setup", "--output", "json")
+
+    assert again.code == 0
+    assert again.json["made"] == []
+
+
+def test_dry_run_says_where_a_run_would_begin_and_changes_nothing(caretaker, rows, bench):
+    bench.setup()
+    planned = caretaker.run("--dry-run", "--output", "json")
+
+    assert planned.code == 0, planned.err
+    assert planned.json["would"] == "start"
+    assert bench.documents() == []
+
+
+def test_tail_needs_no_mongodb_and_is_what_run_writes(caretaker, rows, bench):
+    bench.setup()
+    tailed = caretaker(
+        "tail", "--from", "earliest", "--until-current", "--table", rf"{bench.name}\..*",
+        "--config", str(caretaker.config), MONGODB_URI="mongodb://127.0.0.1:1/", 
+    )  # fmt: skip
+    source = json.loads(caretaker.config.read_text()) | {"source": bench.name}
+    caretaker.config.write_text(json.dumps(source))
+    with_its_name = caretaker(
+        "tail", "--from", "earliest", "--until-current", "--table", rf"{bench.name}\..*",
+        "--config", str(caretaker.config),
+    )  # fmt: skip
+    ran = caretaker.run("--until-current")
+
+    assert tailed.code == 0, tailed.err
+    assert ran.code == 0, ran.err
+    lines = [json_util.loads(line) for line in with_its_name.out.splitlines()]
+    with bench.mongo() as client:
+        stored = list(client[bench.name].row_changes.find().sort("seq", 1))
+    # The sets of documents are equal but for whose DDL was there before the trail's filters.
+    assert [bson.encode(each) for each in lines] == [bson.encode(each) for each in stored]
+    assert [each["seq"] for each in lines] == list(range(1, len(lines) + 1))
+
+
+def test_a_sync_stopped_with_ctrl_c_ends_with_0_and_wrote_all(caretaker, rows, bench):
+    bench.setup()
+    command = caretaker.command(
+        "run", "--source", bench.name, "--config", str(caretaker.config), "--output", "json"
+    )
+    process = subprocess.Popen(
+        command, env=caretaker.environ, cwd=caretaker.home, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    wait_until(lambda: len(bench.rows()) == 5, "5 rows")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=PATIENCE_S)
+
+    assert process.returncode == 0, err
+    assert json.loads(out)["why"] == "stopped"
+    assert "Flushing" in err
+
+
+def test_pause_refuses_a_run_and_resume_lets_it(caretaker, bench):
+    bench.setup()
+    paused = caretaker("pause", "--source", bench.name, "--reason", "tonight", "--output", "json")
+    refused = caretaker.run("--until-current")
+    resumed = caretaker("resume", "--source", bench.name, "--output", "json")
+    ran = caretaker.run("--until-current")
+
+    assert paused.json["paused"] is True
+    assert refused.code == 3
+    assert "tonight" in refused.err
+    assert resumed.json == {"source": bench.name, "paused": False, "was_paused": True}
+    assert ran.code == 0, ran.err
+
+
+def test_verify_finds_what_the_trail_does_not_say(caretaker, rows, bench):
+    bench.setup()
+    caretaker.run("--until-current")
+    equal = caretaker("verify", rows, "--source", bench.name, "--output", "json")
+    bench.server.run("SET sql_log_bin = 0", f"UPDATE {rows} SET v = 'forged' WHERE id = 1")
+    forged = caretaker("verify", rows, "--source", bench.name, "--output", "json")
+
+    assert equal.code == 0, equal.err
+    assert equal.json["tables"][0]["equal"] == 2
+    assert forged.code == 1
+    (difference,) = forged.json["tables"][0]["differences"]
+    assert difference["columns"][0]["column"] == "v"
+
+
+def test_verify_calls_rows_older_than_the_trail_not_covered(caretaker, rows, bench):
+    bench.setup()
+    caretaker.run("--until-current", "--from", "current")
+
+    done = caretaker("verify", rows, "--source", bench.name, "--output", "json")
+
+    assert done.code == 0, done.err
+    assert done.json["tables"][0]["not_covered"] == 2
+
+
+def test_history_shows_a_row_and_undo_prints_what_takes_it_back(caretaker, rows, bench):
+    bench.setup()
+    caretaker.run("--until-current")
+
+    history = caretaker("history", rows, "2", "--output", "json")
+    undo = caretaker("undo", rows, "2")
+    deleted = caretaker("undo", rows, "3")
+
+    assert history.code == 0, history.err
+    assert [each["op"] for each in history.json["changes"]] == ["i", "u"]
+    assert history.json["row"] == {"id": 2, "v": "B"}
+    bench.sql(undo.out, deleted.out)
+    assert bench.server.ask(f"SELECT * FROM {rows} ORDER BY id") == [(1, "a"), (2, "b"), (3, "c")]
+
+
+def test_undo_takes_back_a_transaction(caretaker, rows, bench):
+    bench.setup()
+    caretaker.run("--until-current")
+    (gtid,) = {each["src"]["gtid"] for each in bench.rows() if each["op"] == "d"}
+
+    undo = caretaker("undo", "--gtid", gtid, "--output", "json")
+
+    assert undo.json["changes"] == 1
+    assert undo.json["statements"][0].startswith("INSERT INTO ")
+
+
+def test_accept_gap_writes_the_loss_into_the_trail_and_goes_on(
+    start_mysql, mongodb_server, name, tmp_path
+):
+    from resources.mongodb.settings import MongoDBSettings  # noqa: PLC0415
+    from tests.binlog_sync.bench import Bench  # noqa: PLC0415
+
+    server = start_mysql()
+    with Bench(server, MongoDBSettings(mongodb_server.url, name), name) as bench:
+        bench.setup()
+        caretaker = Shell(bench, tmp_path)
+        bench.sql(f"CREATE TABLE {name}.t (id INT PRIMARY KEY)")
+        caretaker.run("--until-current")
+        bench.sql(f"INSERT INTO {name}.t VALUES (1)", "FLUSH BINARY LOGS")
+        bench.sql("PURGE BINARY LOGS BEFORE NOW() + INTERVAL 1 DAY", f"INSERT INTO {name}.t VALUES (2)")
+        lost = caretaker.run("--until-current")
+        wrong = caretaker("accept-gap", "--source", name, "--lost", f"{_uuid(server)}:77", "--reason", "r")
+        missing = wrong.err.split("--lost '")[1].split("'")[0]
+        accepted = caretaker("accept-gap", "--source", name, "--lost", missing, "--reason", "holidays")
+        after = caretaker.run("--until-current")
+
+        assert lost.code == 1
+        assert wrong.code == 3
+        assert accepted.code == 0, accepted.err
+        assert after.code == 0, after.err
+        (gap,) = [each for each in bench.documents() if each["op"] == "gap"]
+        assert gap["gap"]["lost"] == missing
+        assert gap["gap"]["reason"] == "holidays"
+        assert [each["meta"]["pk"] for each in bench.rows("t")] == [2]
+
+
+def _uuid(server):
+    return server.ask("SELECT @@server_uuid")[0][0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("run", "--from", "yesterday"), 1, "--from: found 'yesterday'"),
+        (("run", "--protocol", "fast"), 1, "--protocol: found 'fast'"),
+        (("run", "--include", "("), 1, "include"),
+        (("run", "--cross-check", "much"), 2, "no percentage"),
+        (("verify", "nodot"), 2, "no DB.TABLE"),
+        (("history", "t.t"), 2, "KEY"),
+        (("undo",), 2, "say which row"),
+        (("tail", "--from", "saved"), 2, "remembers nothing"),
+        (("accept-gap", "--lost", "x"), 2, "--reason"),
+        (("nothing",), 2, "No such command"),
+    ],
+)
+def test_bad_input_is_one_sentence(caretaker, arguments, code, said):
+    ended = caretaker(*arguments)
+
+    assert ended.code == code, ended.err
+    assert said in ended.err
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("variable", ["MYSQL_URL", "MONGODB_URI", "MONGODB_DATABASE"])
+def test_a_missing_variable_is_named(caretaker, variable):
+    ended = caretaker.run("--until-current") if not variable else caretaker(
+        "run", "--until-current", **{variable: ""}
+    )
+
+    assert ended.code == 1
+    assert variable in ended.err
