@@ -131,7 +131,7 @@ def source(context: RowContext) -> bytes:
     )
 
 
-def _lead(file: str, gtid_bytes: int, no_commit: bool) -> tuple[bytes, bytes]:  # noqa: FBT001
+def _lead(file: str, gtid_bytes: int, no_commit: bool) -> tuple[bytes, bytes]:
     """Return what stands before `pos`, and between it and the GTID, for texts of these lengths."""
     name = element(b"file", text(file.encode()))
     # Lengths of documents count themselves and their end.

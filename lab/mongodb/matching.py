@@ -110,7 +110,6 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "$eq": _equal,
     "$ne": lambda value, wanted: not _equal(value, wanted),
     "$in": lambda value, wanted: any(_equal(value, each) for each in wanted),
-    "$nin": lambda value, wanted: not any(_equal(value, each) for each in wanted),
     "$exists": lambda value, wanted: (value is not _MISSING) == bool(wanted),
     "$gt": _compared(lambda mine, theirs: mine > theirs),
     "$gte": _compared(lambda mine, theirs: mine >= theirs),

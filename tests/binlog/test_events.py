@@ -195,3 +195,28 @@ def test_a_mariadb_gtid_of_an_xa_transaction():
     first = next(head.prepares for head in heads if head.prepares)
     assert first == "X'646f6e65',X'6272616e6368',7"
     assert not any(head.alters_later for head in heads)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        wire.query_body(b"INSERT INTO t VALUES (1) -- \0BEGIN"),
+        wire.query_body(b"BEGIN; DELETE FROM t"),
+        wire.query_body(b"begin"),
+        wire.query_body(b""),
+        wire.query_body(b"BEGIN", schema=b"s")[:-1],
+        b"\0BEGIN",
+        b"",
+    ],
+)
+def test_only_begin_alone_is_passed_over_as_begin(body):
+    """Whoever believed the end of a statement would lose the statement."""
+    assert not events.is_begin(body)
+
+
+@pytest.mark.parametrize("schema", [b"", b"s", b"x" * 64])
+@pytest.mark.parametrize("status", [b"", b"\0\0\0\0\0", b"v" * 300])
+def test_begin_is_begin_in_any_database(schema, status):
+    body = wire.query_body(b"BEGIN", schema=schema, status=status)
+    assert events.is_begin(body)
+    assert events.parse_query(body).sql == b"BEGIN"

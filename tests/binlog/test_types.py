@@ -42,26 +42,29 @@ def trail_of_server(request, live):
             captured = capture(server, flavor, database, row_stories.types(flavor))
             live[flavor] = by_table(captured, database)
             server.run(f"DROP DATABASE {database}")
-        return live[flavor]
+        found: Trail = live[flavor]
+        return found
 
     return trail
 
 
 @cache
-def recorded_trail(flavor: Flavor) -> Trail:
-    return by_table(recorded(f"{flavor}-types")[0], "recorded")
+def recorded_trail(flavor: Flavor, generate_after: int | None) -> Trail:
+    encoder = RowsEncoder(generate_after=generate_after)
+    return by_table(recorded(f"{flavor}-types")[0], "recorded", encoder)
 
 
-def by_table(captured: Captured, database: str) -> Trail:
+def by_table(captured: Captured, database: str, encoder: RowsEncoder | None = None) -> Trail:
     trail = defaultdict(list)
-    for document in captured.documents(known_types=row_stories.known_types(database)):
+    for document in captured.documents(encoder, row_stories.known_types(database)):
         trail[document["meta"]["tbl"]].append(document)
     return trail
 
 
+@pytest.mark.parametrize("generate_after", [0, None], ids=["generated", "plain"])
 @pytest.mark.parametrize(("flavor", "case"), EACH_CASE)
-def test_a_type_is_in_the_trail_as_the_table_says(flavor, case):
-    assert_trail(case, recorded_trail(flavor)[case.name])
+def test_a_type_is_in_the_trail_as_the_table_says(flavor, case, generate_after):
+    assert_trail(case, recorded_trail(flavor, generate_after)[case.name])
 
 
 @pytest.mark.parametrize(("flavor", "case"), EACH_CASE)

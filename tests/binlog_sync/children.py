@@ -62,8 +62,7 @@ class Child:
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait(PATIENCE_S)
-        self._thread.join(PATIENCE_S)
+        self.end()
 
     def terminate(self) -> int:
         self.process.send_signal(signal.SIGTERM)
@@ -72,6 +71,8 @@ class Child:
     def end(self) -> int:
         code = self.process.wait(PATIENCE_S)
         self._thread.join(PATIENCE_S)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
         return code
 
 
