@@ -18,7 +18,7 @@ from resources.mysql.source import open_source
 from resources.mysql.zstd import decompress
 
 #: Longer than any wait of a test that passes.
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 
 
 class Running:

@@ -15,6 +15,7 @@ from pathlib import Path
 import bson
 import pytest
 from bson import json_util
+from dagster._core.definitions.reconstruct import ReconstructableJob
 
 from console.main import main
 from tests.binlog_sync.bench import PATIENCE_S, wait_until
@@ -61,6 +62,8 @@ class Shell:
             for name in [each for each in sys.modules if each.split(".")[0] == "definitions"]:
                 # Which variables are set is looked at when they are loaded.
                 del sys.modules[name]
+            ReconstructableJob.get_definition.cache_clear()
+            ReconstructableJob.get_repository_definition.cache_clear()
             for name, value in (self.environ | environ).items():
                 patch.setenv(name, value)
             patch.chdir(self.home)
@@ -171,9 +174,13 @@ def test_a_sync_stopped_with_ctrl_c_ends_with_0_and_wrote_all(caretaker, rows, b
     process = caretaker.start(
         "run", "--source", bench.name, "--config", str(caretaker.config), "--output", "json"
     )
-    wait_until(lambda: len(bench.rows()) == 5, "5 rows")
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=PATIENCE_S)
+    try:
+        wait_until(lambda: len(bench.rows()) == 5, "5 rows")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=PATIENCE_S)
+    finally:
+        process.kill()
+        process.communicate()
 
     assert process.returncode == 0, err
     assert json.loads(out)["why"] == "stopped"
