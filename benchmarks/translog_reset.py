@@ -34,20 +34,19 @@ def run(*, quick: bool) -> dict[str, Figures]:
 
 
 def _beside_the_naive_loop(tables: int) -> dict[str, Figures]:
-    """With 2 shards a table its predicate holds at once, with 1 it is right by chance."""
-    compared: dict[str, Figures] = {}
-    for shards in (1, 2):
-        ours = _reset(tables, shards=shards)
-        naive = _work("naive", tables=tables, shards=shards)
-        compared[f"reset_{tables}_tables_of_{shards}_shards"] = {
-            "ratio_cured_vs_naive": _ratio(ours["cured"], naive["cured"]),
-            "ratio_seconds_at_zero_vs_naive": _ratio(
-                ours["seconds_at_zero_median"], naive["seconds_at_zero_median"]
+    """One shard a table: with more, the naive predicate holds at once, whatever the leases do."""
+    ours, naive = _reset(tables, shards=1), _work("naive", tables=tables, shards=1)
+    at_zero = "seconds_at_zero_median"
+    return {
+        f"reset_{tables}_tables": {
+            "ratio_seconds_at_zero_vs_naive": _ratio(ours[at_zero], naive[at_zero]),
+            "ratio_own_seconds_vs_naive": _ratio(
+                ours["own_seconds_a_table"], naive["own_seconds_a_table"]
             ),
             **ours,
-        }
-        compared[f"naive_{tables}_tables_of_{shards}_shards"] = naive
-    return compared
+        },
+        f"naive_{tables}_tables": naive,
+    }
 
 
 def _growth(large: Figures, small: Figures) -> Figures:
@@ -79,8 +78,7 @@ def _reset(tables: int, **given: Any) -> Figures:
 def _work(work: str, **given: Any) -> Figures:
     ended = subprocess.run(
         [sys.executable, "-m", "benchmarks.translog_work", work, json.dumps(given)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         check=False,
     )

@@ -36,13 +36,15 @@ def is_dead(heartbeat_at: datetime | None, now: datetime, signs: Signs) -> bool:
 
     A finished run alone is no proof: Dagster marks runs failed or canceled while their process
     still works (dagster.md, trap 5). A silent heartbeat alone is none either: a process may be
-    suspended. Either the process is seen to be gone, or both agree.
+    suspended. Either the process is seen to be gone, or both agree. A heartbeat that is further
+    ahead than it may be behind says nothing: whoever wrote it has another clock.
     """
     if signs.same_host and signs.process_alive is False:
         return True
     if heartbeat_at is not None and now - heartbeat_at > timedelta(seconds=ABANDONED_AFTER_S):
         return True
-    stale = heartbeat_at is None or now - heartbeat_at > timedelta(seconds=HEARTBEAT_STALE_AFTER_S)
+    allowed = timedelta(seconds=HEARTBEAT_STALE_AFTER_S)
+    stale = heartbeat_at is None or not -allowed <= now - heartbeat_at <= allowed
     return stale and signs.run_finished is True
 
 

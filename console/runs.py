@@ -141,7 +141,7 @@ def run_job(name: str, options: Mapping[str, Any], *, outputs: tuple[str, ...] =
 
     Raises CaretakerError where the run could not even be made.
     """
-    with _instance() as instance, counted_stops() as stops:
+    with dagster_instance() as instance, counted_stops() as stops:
         invocation = uuid.uuid4().hex
         try:
             with dg.execute_job(
@@ -185,7 +185,7 @@ def mark_resumed(job: str, by: str) -> None:
 
 
 @contextlib.contextmanager
-def _instance() -> Iterator[dg.DagsterInstance]:
+def dagster_instance() -> Iterator[dg.DagsterInstance]:
     """Open the instance under DAGSTER_HOME, with what a command line needs otherwise."""
     home = require_dagster_home()
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -12,10 +13,14 @@ from caretaker.translog.model import PartitionRef, partition_text
 from console.environment import use_log_format
 from console.options import log_format_option, output_option
 from console.output import echo, iso, print_json, print_table, results_document
-from console.runs import run_job
+from console.runs import dagster_instance, run_job
 from console.stores import open_store
+from ops.closing import close_by_hand, outcome_by_hand
+from ops.owners import death_seen_from
 from ops.restoring import remedy_for
 from ops.translog_run import RunReport
+from resources.cratedb.client import CrateDBClient
+from resources.cratedb.settings import CrateDBSettings
 from resources.state_store import StateStore, TicketRow
 
 _EXAMPLES = """\b
@@ -166,6 +171,36 @@ def clear(*, table: str, dry_run: bool, output: str) -> None:
     else:
         for name in cleared:
             echo(f"{name}: {'would be' if dry_run else 'is'} cleared")
+
+
+@tickets.command(
+    "close",
+    epilog="\b\nExamples:\n  caretaker tickets close 12 --reason 'dropped by retention'\n"
+    "  caretaker tickets close 12 --reason 'restored by hand' --dry-run\n",
+)
+@click.argument("ticket_id", type=int)
+@click.option("--reason", required=True, metavar="TEXT", help="Why; it is kept with the outcome.")
+@click.option("--dry-run", is_flag=True, help="Only look, and say how it would end.")
+@output_option
+def close(*, ticket_id: int, reason: str, dry_run: bool, output: str) -> None:
+    """Close a ticket whose table was dropped, or has its replicas back by hand."""
+    if not reason.strip():
+        raise InvalidSettingError("--reason", reason, "a word about why")
+    with (
+        open_store() as store,
+        dagster_instance() as instance,
+        CrateDBClient(CrateDBSettings.from_environment(os.environ)) as crate,
+    ):
+        (ticket,) = _named(store, (ticket_id,))
+        row = outcome_by_hand(crate, ticket, reason.strip(), death_seen_from(instance))
+        if not dry_run:
+            close_by_hand(store, ticket, row)
+    if output == "json":
+        ended = {"id": ticket_id, "outcome": row.outcome, "reason": row.reason}
+        print_json({**ended, "dry_run": dry_run})
+    else:
+        verb = "would be closed" if dry_run else "is closed"
+        echo(f"{ticket.target}: ticket {ticket_id} {verb}: {row.outcome} {row.reason}")
 
 
 def _named(store: StateStore, ticket_ids: tuple[int, ...]) -> list[Any]:

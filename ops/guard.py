@@ -24,6 +24,10 @@ class OrphanedError(CaretakerError):
     """The process that would have told us to stop is gone."""
 
 
+#: How long a step that is done waits for its last heartbeat: a store may hang.
+FAREWELL_S = 0.5
+
+
 @dataclass
 class Guard:
     """Sleeps for a step, and looks around while it does."""
@@ -104,4 +108,4 @@ def heartbeat(store: StateStore, run_id: str, clock: Clock) -> Iterator[Guard]:
         yield Guard(clock=clock, parent_pid=os.getppid(), heart_stopped=stop, held=held)
     finally:
         stop.set()
-        thread.join(timeout=HEARTBEAT_EVERY_S)
+        thread.join(timeout=FAREWELL_S)

@@ -30,10 +30,6 @@ READ_BACK_S = 5.0
 #: Pauses between looks at something that takes moments: read-backs, recovering copies.
 QUICK_LOOKS_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
-#: Seconds after which a look at the epoch is not to be trusted any more: nobody is taken over who
-#: was silent for less than 30, but a process may be suspended between the look and the statement.
-LOOK_HOLDS_S = 1.0
-
 _RESULTS = {
     FencedError: "not_executed",
     TransientError: "not_executed",
@@ -101,18 +97,17 @@ class Hands:
     def send(self, ticket: ResetTicket, statement: Statement, *, owed: bool = False) -> None:
         """Send a change once: fenced, audited before it leaves and again when it came back.
 
-        Fenced to the last moment: who slept since the epoch was looked at looks again when all that
-        is left to do is to send. `owed`: what a ticket promised goes out even where the store
-        cannot be written or read. It was just seen that the table lacks it, so whoever sends it
-        does what a new owner would.
+        Fenced to the last moment: a process may sleep between any two lines, so the epoch is looked
+        at again when all that is left to do is to send. `owed`: what a ticket promised goes out
+        even where the store cannot be written or read. It was just seen that the table lacks it, so
+        whoever sends it does what a new owner would.
         """
-        looked = self.clock.monotonic()
         entry = self._audit_before(ticket, statement, owed=owed)
         started = self.clock.monotonic()
         result, error = "unknown", None
 
         def still_ours() -> None:
-            if entry is not None and self.clock.monotonic() - looked > LOOK_HOLDS_S:
+            if entry is not None:
                 self.store.check_epoch(ticket)
 
         try:

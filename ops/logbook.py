@@ -157,10 +157,20 @@ class Logbook:
             self.leave_open(f"{reason}; {error}")
 
     def leave_open(self, reason: str) -> None:
-        """End with the table as it was and the ticket open: the sensor sees it to its end."""
+        """End with the table as it was and the ticket open: the sensor sees it to its end.
+
+        In a moment and not at once, or a table that cannot be watched would be a run a tick.
+        """
         reason = f"{reason}; its ticket stays open"
+        next_try_at = self._hands.clock.now() + timedelta(seconds=FIRST_RETRY_S)
+        try:
+            self.advance(reason=reason, next_try_at=next_try_at)
+        except FencedError:
+            raise
+        except CaretakerError as error:
+            self.tell("note", level=logging.WARNING, reason=f"not written: {error}")
         outcome = ResetOutcome.FAILED_RESTORED
-        self._finish(self._unwritten(outcome, ResetState.FAILED, reason))
+        self._finish(self._unwritten(outcome, ResetState.FAILED, reason, left_undone=True))
 
     def call_for_help(self, error: NotRestoredError) -> None:
         """Say loudly what a human must do; the ticket stays open and the sensor goes on trying.
@@ -192,9 +202,33 @@ class Logbook:
 
     def yield_to_new_owner(self, error: FencedError) -> None:
         """End here: somebody else restores this table, and reports how that went."""
-        self.tell("note", level=logging.ERROR, reason=str(error))
-        reason = f"taken over: {error}"
-        self._finish(self._unwritten(ResetOutcome.FAILED_RESTORED, ResetState.FAILED, reason))
+        self._leave_to_its_owner(f"taken over: {error}")
+
+    def leave_to_another_run(self) -> None:
+        """End here, having sent nothing: the ticket is of the run that this one repeats.
+
+        "Re-execute from failure" hands a new run the old one's journey, hours later perhaps,
+        without a preflight, a lock or a heartbeat of its own.
+        """
+        self._leave_to_its_owner(
+            f"ticket {self.ticket.id} belongs to run {self.ticket.owner.run_id}, and this is run "
+            f"{self._hands.owner.run_id}: a run that is executed again from its failure cannot "
+            f"carry on; run: caretaker tickets restore {self.ticket.id}, and then a reset anew"
+        )
+
+    def _leave_to_its_owner(self, reason: str) -> None:
+        """End with the outcome that a look at the table bears out."""
+        self.tell("note", level=logging.ERROR, reason=reason)
+        now = self._hands.reading(
+            lambda: self._hands.crate.observe(self.ticket.target, copies=False)
+        )
+        final = now.number_of_replicas if isinstance(now, TableObservation) else None
+        outcome = ResetOutcome.FAILED_RESTORED
+        if self.touched and final in {"0", None}:
+            outcome = ResetOutcome.NOT_RESTORED
+            reason += f"; not restored when it was last looked at (number_of_replicas {final})"
+        result = self._unwritten(outcome, ResetState.FAILED, reason)
+        self._finish(replace(result, final_replicas=final))
 
     def _row(
         self, outcome: ResetOutcome, reason: str, final: str | None, *, degraded: bool = False

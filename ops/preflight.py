@@ -20,7 +20,8 @@ def why_not_to_begin(hands: Hands, cluster_id: str, policy: ResetPolicy) -> list
     own: set[tuple[str, str, str]] = set()
     reasons: list[str] = []
     for ticket in hands.store.open_tickets(cluster_id):
-        if ticket.state is ResetState.FAILED:
+        # FAILED alone does not say so: a run that closes its ticket passes through it.
+        if ticket.state is ResetState.FAILED and ticket.next_try_at is not None:
             reasons.append(f"{ticket.target} was not restored (ticket {ticket.id})")
         elif ticket.owner.run_id == hands.owner.run_id and _is_at_work(ticket, hands, policy):
             own.add(target_key(ticket.target))

@@ -38,6 +38,7 @@ from caretaker.translog.plan import (
     unsettled,
     worst_replica_bytes,
 )
+from ops.elsewhere import is_dropped, named, strays
 from ops.guard import deaf_to_the_echo
 from ops.hands import QUICK_LOOKS_S, Hands
 from ops.lease_watch import watch_leases
@@ -52,6 +53,9 @@ FLUSH_SHOWS_S = 5.0
 #: Seconds between looks while an unanswered ALTER may still land.
 SETTLE_LOOK_S = 2.0
 
+#: It can land once. A 0 that comes again and again is somebody's, and the watch must end.
+MOST_LANDINGS = 3
+
 
 class Reset:
     """Carries one journey a step further, and puts back what it changed if it is stopped."""
@@ -61,6 +65,9 @@ class Reset:
         self._log = Logbook(hands, journey)
         self._target = journey.target
         self._policy = journey.policy
+        ticket = journey.ticket
+        if ticket is not None and not self._log.over and ticket.owner.run_id != hands.owner.run_id:
+            self._log.leave_to_another_run()
 
     # The steps, in their order. Each returns the journey, a step further or over.
 
@@ -262,14 +269,40 @@ class Reset:
                 self._hands, self._log.ticket, self._policy.restore_timeout_s
             )
         except NotRestoredError as error:
-            self._log.call_for_help(error)
+            if is_dropped(self._hands, self._log.ticket, error):
+                self._log.close(ResetOutcome.CHANGED_UNDERNEATH, "dropped meanwhile")
+            else:
+                self._log.call_for_help(error)
             return
         was_at_zero = seen_at_zero or self._log.ticket.zero_confirmed
+        if was_at_zero and not seen_at_zero and self._log.ticket.restored_at is None:
+            self._tell_where_it_may_be()
         self._log.move_to(
             ResetState.VERIFYING,
             zeroed_at=self._log.ticket.zeroed_at if was_at_zero else None,
             restored_at=self._hands.clock.now() if was_at_zero else None,
         )
+
+    def _tell_where_it_may_be(self) -> None:
+        """Say loudly which table may be ours: this one came back without us, so it may be another.
+
+        SWAP TABLE gives its name to another table, and it stands at 0 under the other's.
+        """
+        ticket, finding = self._log.ticket, self._log.journey.finding
+        try:
+            found = strays(self._hands, ticket, finding.table.number_of_shards if finding else None)
+        except CaretakerError as error:
+            self._log.tell("note", level=logging.WARNING, reason=f"not looked elsewhere: {error}")
+            return
+        if not found:
+            return
+        reason = (
+            f"{self._target} has its replicas back without us, and {named(found)} has none: "
+            "if the two were swapped or renamed, its shards are there, at 0 replicas"
+        )
+        remedy = set_replicas(found[0].target, ticket.original_replicas).rendered
+        self._log.tell("critical", level=logging.CRITICAL, reason=reason, sql=remedy)
+        self._log.advance(reason="; ".join(filter(None, (ticket.reason, reason))))
 
     def _is_back(self) -> bool:
         """Whether an earlier step has restored already, and the table still shows it."""
@@ -299,10 +332,14 @@ class Reset:
         reason = f"watching for {settle_s:g} s: an ALTER without an answer may still land"
         self._log.tell("note", reason=reason)
         deadline = self._hands.clock.monotonic() + settle_s
+        landings = 0
         while (rest := deadline - self._hands.clock.monotonic()) > 0:
             self._hands.guard.pause(min(SETTLE_LOOK_S, rest))
             now = self._hands.look(self._target)
             if now.number_of_replicas == "0":
+                landings += 1
+                if landings > MOST_LANDINGS:
+                    return now
                 self._log.tell("note", level=logging.WARNING, reason="the ALTER landed late")
                 self._put_back()
                 if self._log.over:
@@ -400,8 +437,11 @@ class Reset:
         Between the fence and the statement itself a process may be suspended for an hour. Where
         the ticket is closed and the table is at 0, nobody but us owes it anything.
         """
-        if self._log.touched and self._log.reopen():
-            self._put_back_after(str(error), watch=False)
+        try:
+            if self._log.touched and self._log.reopen():
+                self._put_back_after(str(error), watch=False)
+        except FencedError as again:
+            error = again
         if not self._log.over:
             self._log.yield_to_new_owner(error)
 

@@ -17,7 +17,8 @@ FIRST_PAUSE_S = 0.5
 PAUSE_CAP_S = 15.0
 
 #: Codes that say "it is not there, or not yours": trying again within the run cannot help.
-GONE_OR_FORBIDDEN = frozenset({4010, 4011, 4041, 4045, 4046})
+GONE = frozenset({4041, 4045, 4046})
+GONE_OR_FORBIDDEN = GONE | {4010, 4011}
 
 
 def remedy_for(ticket: ResetTicket) -> Statement:

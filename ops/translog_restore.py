@@ -11,7 +11,7 @@ from datetime import datetime
 import dagster as dg
 
 from caretaker.errors import FencedError, RefusedError, UnsafeError
-from caretaker.translog.model import Owner, ResetState, ResetTicket
+from caretaker.translog.model import Owner, ResetTicket
 from caretaker.translog.outcome import ResetOutcome, ResetResult
 from ops.errors import step_errors
 from ops.hands import Hands
@@ -38,7 +38,11 @@ def find_tickets(
     with step_errors():
         policy = config.policy()
         with hands(context, cratedb, state, policy) as with_hands:
-            connected = connecting(with_hands.crate.connect, sleep=with_hands.guard.pause)
+            connected = connecting(
+                lambda: with_hands.crate.connect(for_restore=True), sleep=with_hands.guard.pause
+            )
+            for host, reason in connected.unreachable.items():
+                with_hands.say(None, "note", reason=f"{host} is of no use: {reason}")
             seen_dead = death_seen_from(context.instance)
             for ticket in tickets_to_honour(with_hands, config, connected.cluster_id, seen_dead):
                 yield dg.DynamicOutput(
@@ -77,11 +81,11 @@ def tickets_to_honour(
 
 
 def _given_up(ticket: ResetTicket) -> bool:
-    """Whether it waits for a human: nobody is at work on it, however alive its owner is.
+    """Whether it waits for another try: nobody is at work on it, however alive its owner is.
 
-    FAILED alone does not say so: a run that closes its ticket passes through it.
+    FAILED does not say so: a run that closes its ticket passes through it.
     """
-    return ticket.state is ResetState.FAILED and ticket.next_try_at is not None
+    return ticket.next_try_at is not None
 
 
 @dg.op(tags={"kind": "cratedb", "dagster/priority": "1"})
@@ -124,6 +128,7 @@ def record_restores(
     """Collect the outcomes; a table that has its replicas back is what this run was for."""
     results = tuple(journey.result for journey in journeys if journey.result)
     failed = any(result.outcome is ResetOutcome.NOT_RESTORED for result in results)
-    report = RunReport("", results, 4 if failed else 0)
+    undone = any(result.left_undone for result in results)
+    report = RunReport("", results, 4 if failed else 3 if undone else 0)
     publish(context, report, state)
     return report

@@ -31,6 +31,9 @@ from proofs.trial import By, Trial, Verdict, environ, stage
 KILLS, SHORT_KILLS = 220, 6
 ROUNDS = 3
 
+#: Trials between two words on standard error about how far it is.
+EVERY = 50
+
 GROUPS = ("reset", "restore", "store", "zombie", "moment", "service")
 
 _NOWHERE = "http://127.0.0.1:1"
@@ -79,7 +82,7 @@ class Proof:
         self._plan = plan
         self._only = only
         self._counting = threading.Lock()
-        self._number = 0
+        self._number = self._all = 0
         self._measures: dict[tuple[str, Blow | None], Measure] = {}
         self._furnished = folder / "furnished"
         self._furnished.mkdir()
@@ -98,6 +101,7 @@ class Proof:
         trials: queue.SimpleQueue[Planned] = queue.SimpleQueue()
         for planned in self._planned():
             trials.put(planned)
+        self._all = self._number + trials.qsize()
         workers = [
             threading.Thread(target=self._lane, args=(trials,), name=f"lane-{n}", daemon=True)
             for n in range(lanes)
@@ -189,6 +193,8 @@ class Proof:
         with self._counting:
             self._number += 1
             home = self._folder / f"trial-{self._number:04}"
+            if self._number % EVERY == 0 and self._all:
+                print(f"{self._number} of {self._all} trials", file=sys.stderr, flush=True)
         return stage(self._zygote, self._furnished, home, scene)
 
     def _rounds(self) -> None:

@@ -18,20 +18,28 @@ def owner_of_run(run_id: str, pid: int) -> Owner:
 
 
 def is_here(owner: Owner) -> bool:
-    """Whether the owner's pid is a pid of this host."""
-    return owner.host == socket.gethostname()
+    """Whether the owner's pid means the same process here as it did there.
+
+    A host name does not say so: containers and cloned machines share one. Where the boot or the
+    pid namespace differs the pid is another's, or of a boot that is over; which, cannot be told.
+    """
+    if owner.host != socket.gethostname():
+        return False
+    return not owner.boot_id or owner.boot_id.rpartition("/")[0] == _place()
 
 
 def is_alive(owner: Owner) -> bool | None:
     """Whether the owner's very process exists, not one that was given its pid later.
 
-    None where this system cannot tell (no /proc and the pid is in use by somebody else).
+    None where this system cannot tell: something has the pid, and /proc does not show what, as
+    with hidepid.
     """
-    if owner.boot_id and _incarnation(owner.pid):
-        return owner.boot_id == _incarnation(owner.pid)
-    if _PROC.is_dir() and owner.boot_id:
+    now = _incarnation(owner.pid)
+    if owner.boot_id and now:
+        return owner.boot_id == now
+    if not pid_exists(owner.pid):
         return False
-    return True if pid_exists(owner.pid) else False if owner.boot_id == "" else None
+    return None if owner.boot_id else True
 
 
 def pid_exists(pid: int) -> bool:
@@ -46,14 +54,14 @@ def pid_exists(pid: int) -> bool:
 
 
 def _incarnation(pid: int) -> str:
-    """Return boot id and start time of a process, or '' where there is none or no /proc.
+    """Return where a process runs and its start time, or '' where there is none or no /proc.
 
     A pid alone is not enough: after a reboot or a day of work another process carries it.
     """
     fields = _stat(pid)
     if not fields or fields[0] == "Z":
         return ""
-    return f"{_boot_id()}/{fields[19]}"
+    return f"{_place()}/{fields[19]}"
 
 
 def _state(pid: int) -> str:
@@ -71,8 +79,10 @@ def _stat(pid: int) -> list[str]:
 
 
 @cache
-def _boot_id() -> str:
+def _place() -> str:
+    """Return within what a pid is unique: this boot of this machine, and the pid namespace."""
     try:
-        return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+        boot_id = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot_id}/{(_PROC / 'self/ns/pid').stat().st_ino}"
     except OSError:
         return ""

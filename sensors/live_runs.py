@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import Protocol
 
 import dagster as dg
 
-from caretaker.translog.model import ResetTicket
+from caretaker.ownership import describe
+from caretaker.translog.model import Owner, ResetTicket
 from ops.owners import death_seen_from
 
 _UNFINISHED = [
@@ -17,10 +19,24 @@ _UNFINISHED = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
+#: A run that has a ticket or a lock has left the queue: these are what Dagster calls it then.
+_SHOWN_AT_WORK = frozenset(_UNFINISHED) - {dg.DagsterRunStatus.QUEUED}
 _STOPPED = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 #: A younger run is believed: it may still be connecting, and has no ticket to show.
 BELIEVED_FOR = timedelta(minutes=10)
+
+
+class Holder(Protocol):
+    """A ticket or a lock: whose it is, and when that was last heard of."""
+
+    @property
+    def owner(self) -> Owner:
+        """Whose it is."""
+
+    @property
+    def heartbeat_at(self) -> datetime | None:
+        """When its owner was last heard of."""
 
 
 def live_run(
@@ -48,6 +64,30 @@ def live_run(
         if queued or now - record.create_timestamp < BELIEVED_FOR or run.run_id in at_work:
             return run
     return None
+
+
+def end_ghosts(instance: dg.DagsterInstance, holders: Iterable[Holder]) -> list[str]:
+    """Tell Dagster that runs whose owners are all dead have failed; return their ids.
+
+    Such a run would stay STARTED for ever (dagster.md, trap 3), and a run that may exist once only
+    would wait in the queue behind it as long. A run of which one owner lives is at work.
+    """
+    seen_dead = death_seen_from(instance)
+    gone: dict[str, Owner] = {}
+    at_work: set[str] = set()
+    for holder in holders:
+        if seen_dead(holder.owner, holder.heartbeat_at):
+            gone[holder.owner.run_id] = holder.owner
+        else:
+            at_work.add(holder.owner.run_id)
+    ended = []
+    for run_id in sorted(gone.keys() - at_work):
+        run = instance.get_run_by_id(run_id)
+        if run is not None and run.status in _SHOWN_AT_WORK:
+            text = f"caretaker: nobody is at work on it any more: {describe(gone[run_id])} is dead"
+            instance.report_run_failed(run, text)
+            ended.append(run_id)
+    return ended
 
 
 def last_stopped(

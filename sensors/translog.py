@@ -8,12 +8,12 @@ from datetime import datetime
 import dagster as dg
 
 from caretaker.errors import CaretakerError
-from caretaker.translog.model import Owner, ResetState, ResetTicket
+from caretaker.translog.model import Owner, ResetTicket
 from ops.logbook import FIRST_RETRY_S, RETRY_CAP_S
 from ops.owners import death_seen_from
 from resources.clock import utc_now
 from resources.state_store.resource import StateStoreResource
-from sensors.live_runs import live_run
+from sensors.live_runs import end_ghosts, live_run
 from sensors.translog_sizes import translog_sizes
 
 __all__ = ["translog_open_tickets", "translog_sizes"]
@@ -33,19 +33,34 @@ __all__ = ["translog_open_tickets", "translog_sizes"]
 def translog_open_tickets(
     context: dg.SensorEvaluationContext, state: StateStoreResource
 ) -> dg.SensorResult:
-    """Request a restore for each abandoned ticket whose turn it is."""
+    """Request a restore for each abandoned ticket whose turn it is, and call off dead runs."""
     now = utc_now()
     try:
         tickets = state.store.open_tickets()
+        locks = state.store.held_locks()
     except CaretakerError as error:
         return dg.SensorResult(skip_reason=str(error))
+    ghosts = end_ghosts(context.instance, [*tickets, *locks])
+    result = _requests(context.instance, tickets, now)
+    if not ghosts:
+        return result
+    told = f"called off, because nobody is at work on it any more: run {', '.join(ghosts)}"
+    context.log.warning(told)
+    if result.skip_reason is None:
+        return result
+    return dg.SensorResult(skip_reason=f"{result.skip_reason.skip_message}; {told}")
+
+
+def _requests(
+    instance: dg.DagsterInstance, tickets: list[ResetTicket], now: datetime
+) -> dg.SensorResult:
     if not tickets:
         return dg.SensorResult(skip_reason="no ticket is open")
-    if run := live_run(context.instance, "translog_restore", tickets, now):
+    if run := live_run(instance, "translog_restore", tickets, now):
         return dg.SensorResult(
             skip_reason=f"restore run {run.run_id} is {run.status.value.lower()}"
         )
-    seen_dead = death_seen_from(context.instance)
+    seen_dead = death_seen_from(instance)
     abandoned = [
         (ticket, since) for ticket in tickets if (since := _abandoned_since(ticket, seen_dead, now))
     ]
@@ -63,10 +78,10 @@ def _abandoned_since(
 ) -> datetime | None:
     """Return since when a ticket has been waiting for a restore; None where it is not yet due.
 
-    FAILED alone says nothing: a run that closes its ticket passes through it. One that gave up
-    says when to try again.
+    FAILED says nothing: a run that closes its ticket passes through it. One that gave up says when
+    to try again.
     """
-    if ticket.state is ResetState.FAILED and ticket.next_try_at is not None:
+    if ticket.next_try_at is not None:
         return ticket.next_try_at if ticket.next_try_at <= now else None
     if seen_dead(ticket.owner, ticket.heartbeat_at):
         return ticket.heartbeat_at or ticket.created_at
@@ -102,7 +117,7 @@ def _nothing_due(tickets: list[ResetTicket], now: datetime) -> str:
     waits = [
         (ticket.next_try_at - now).total_seconds()
         for ticket in tickets
-        if ticket.state is ResetState.FAILED and ticket.next_try_at is not None
+        if ticket.next_try_at is not None
     ]
     if waits:
         text = (

@@ -95,6 +95,8 @@ class World:
         self.home = home
         self.store = store
         self.user = ""
+        #: Where the jobs here look for the cluster, '' for where it is.
+        self.hosts = ""
         self.statement_timeout_s = 5.0
         self._instance = instance
         self._said = said
@@ -167,7 +169,7 @@ class World:
         """What the jobs are given here; in a process of their own it is the environment."""
         return {
             "cratedb": CrateDBResource(
-                hosts=self.lab.connection_string,
+                hosts=self.hosts or self.lab.connection_string,
                 username=self.user,
                 statement_timeout_s=self.statement_timeout_s,
             ),

@@ -31,6 +31,10 @@ _LOOK_FIRST = "look at what is there before anything is sent again"
 _WRONG_SERVER = "CRATE_CONNECTION_STRING must name CrateDB's HTTP port, usually 4200"
 
 
+class NotCrateDBError(RefusedError):
+    """Something answered that is no CrateDB: another host may be one."""
+
+
 def result_of_read(host: str, answer: Answer) -> dict[str, Any]:
     """Return the result set, or raise what the answer means for a statement that only reads.
 
@@ -47,7 +51,7 @@ def result_of_read(host: str, answer: Answer) -> dict[str, Any]:
         raise TransientError(f"{host}: {_told(answer, message)}", target=host)
     if answer.status == _OK and answer.data[:1] == b"{":
         raise TransientError(f"{host}: the answer stopped half-way", target=host)
-    raise RefusedError(
+    raise NotCrateDBError(
         f"{host} answered, but not like CrateDB: {_excerpt(answer)}",
         target=host,
         hint=_WRONG_SERVER,
@@ -84,6 +88,8 @@ def nobody_answered(failures: Mapping[str, Exception]) -> CaretakerError:
     """What to raise when each host was tried once: refused only where no host can ever answer."""
     reasons = "; ".join(_reason(host, error) for host, error in failures.items())
     hosts = ", ".join(failures)
+    if all(isinstance(e, NotCrateDBError) for e in failures.values()):
+        return next(e for e in failures.values() if isinstance(e, NotCrateDBError))
     too_large = [e for e in failures.values() if isinstance(e, AnswerTooLargeError)]
     if too_large or all(isinstance(e, NotSentError) and e.certain for e in failures.values()):
         return RefusedError(reasons, target=hosts)

@@ -41,7 +41,7 @@ class Connected:
     """Which cluster answered.
 
     Attributes:
-        versions: Of each node, by name.
+        versions: Of each node, by name; none where it is for a restore.
         unreachable: Why a host did not answer, by host; the others did.
     """
 
@@ -104,11 +104,13 @@ class CrateDBClient:
             error.target = statement.target or error.target
             raise
 
-    def connect(self) -> Connected:
+    def connect(self, *, for_restore: bool = False) -> Connected:
         """Ask every host which cluster it belongs to, and each node for its version.
 
         Hosts of two clusters in one list, a host that is no CrateDB, wrong credentials, and servers
         older than 5.10 are refused; a host that cannot be reached is listed as long as another can.
+        `for_restore` lists whatever host is of no use, and asks for no version: what was promised
+        is honoured by the hosts that are left.
         """
         # One silent host after the other must not add up to minutes.
         patience = replace(
@@ -117,21 +119,32 @@ class CrateDBClient:
         )
         identities: dict[str, Row] = {}
         unreachable: dict[str, str] = {}
+        refused: list[RefusedError] = []
         for host in self.settings.hosts:
             reader = Reader(patience, Rota((host,)), self._tls)
             try:
                 identities[host] = self._identity(host, reader)
             except TransientError as error:
-                if advice := wrong_scheme(host, self._tls):
+                advice = wrong_scheme(host, self._tls)
+                if advice and not for_restore:
                     raise RefusedError(f"{host}: {advice}", target=host) from error
+                unreachable[host] = advice or str(error)
+                self._rota.demote(host)
+            except RefusedError as error:
+                if not for_restore:
+                    raise
+                refused.append(error)
                 unreachable[host] = str(error)
                 self._rota.demote(host)
             finally:
                 reader.close()
+        if len(refused) == len(self.settings.hosts):
+            raise refused[0]
         if not identities:
             raise TransientError("; ".join(unreachable.values()), target=CONNECTION_STRING)
         cluster_id, name = self._the_only_cluster(identities)
-        versions = dict(self.read(Statement(sql.NODE_VERSIONS)))
+        # Each node is asked for its version, and one that hangs must not keep a table at 0.
+        versions = {} if for_restore else dict(self.read(Statement(sql.NODE_VERSIONS)))
         for node, version in versions.items():
             if cluster_rows.is_too_old(version):
                 raise RefusedError(
@@ -140,12 +153,15 @@ class CrateDBClient:
                 )
         return Connected(cluster_id, name, versions, unreachable)
 
-    def observe_tables(self) -> list[TableObservation]:
-        """Return every user table and partition, without leases, in three queries."""
+    def observe_tables(self, *, copies: bool = True) -> list[TableObservation]:
+        """Return every user table and partition, without leases, in three queries.
+
+        Without `copies` only what the catalog says, in two.
+        """
         return table_rows.observations(
             self.read(Statement(sql.TABLES)),
             self.read(Statement(sql.PARTITIONS)),
-            self.read(Statement(sql.SHARDS)),
+            self.read(Statement(sql.SHARDS)) if copies else [],
         )
 
     def observe(
@@ -202,16 +218,14 @@ class CrateDBClient:
 
         `own` are the tables that this run has under way; only to tell whose an unassigned copy is.
         """
-        cluster_id, name, master, enable, watermark, budget, user = self.read(
-            Statement(sql.CLUSTER)
-        )[0]
+        cluster_id, name, master, enable, watermark, budget, user = self._one(sql.CLUSTER)
         nodes = cluster_rows.nodes(self._nodes())
         sick = cluster_rows.unhealthy(self.read(Statement(sql.UNHEALTHY)))
         moving = cluster_rows.moving(self.read(Statement(sql.MOVING)), sick, own)
-        open_shards, primaries = self.read(Statement(sql.SHARD_COUNTS))[0]
+        open_shards, primaries = self._one(sql.SHARD_COUNTS)
         relations = self.read(Statement(sql.VISIBLE_RELATIONS))
-        snapshots = self.read(Statement(sql.RUNNING_SNAPSHOTS))[0][0]
-        decommissions, writing_snapshot = self.read(Statement(sql.RUNNING_JOBS))[0]
+        snapshots = self._one(sql.RUNNING_SNAPSHOTS)[0]
+        decommissions, writing_snapshot = self._one(sql.RUNNING_JOBS)
         superuser = self._superuser(user)
         health, missing, underreplicated = self._health() or (
             cluster_rows.health_of_visible(master, sick, sees_everything=superuser is True),
@@ -242,6 +256,13 @@ class CrateDBClient:
             visible_primaries=primaries,
             expected_primaries=sum(row[1] or 0 for row in relations),
         )
+
+    def _one(self, text: str) -> Row:
+        """Return the row of a question that has exactly one; without it nothing was answered."""
+        rows = self.read(Statement(text))
+        if not rows:
+            raise TransientError(f"CrateDB answered without a row: {' '.join(text.split()):.80}")
+        return rows[0]
 
     def _read(self, reader: Reader, statement: Statement) -> list[tuple[Any, ...]]:
         try:
@@ -288,7 +309,7 @@ class CrateDBClient:
     def _health(self) -> tuple[str | None, int | None, int | None] | None:
         """The row of sys.cluster_health, or None where there is no such table (before 6.0)."""
         try:
-            health, missing, underreplicated = self.read(Statement(sql.CLUSTER_HEALTH))[0]
+            health, missing, underreplicated = self._one(sql.CLUSTER_HEALTH)
         except RefusedError as error:
             if error.code != _NO_RELATION:
                 raise

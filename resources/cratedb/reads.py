@@ -17,7 +17,7 @@ from crate.client.connection import Connection  # type: ignore[import-untyped]
 from crate.client.http import Client, Server  # type: ignore[import-untyped]
 
 from caretaker.errors import TransientError
-from resources.cratedb.answers import nobody_answered, result_of_read
+from resources.cratedb.answers import NotCrateDBError, nobody_answered, result_of_read
 from resources.cratedb.broken import AnswerTooLargeError, BrokenAnswerError, WireError
 from resources.cratedb.hosts import Rota, request_headers
 from resources.cratedb.settings import CrateDBSettings
@@ -77,7 +77,7 @@ class _BoundedClient(Client):  # type: ignore[misc]
             try:
                 answer = self.server_pool[host].request(method, path, data, deadline=deadline)
                 return result_of_read(host, answer)
-            except (WireError, TransientError) as error:
+            except (WireError, TransientError, NotCrateDBError) as error:
                 failures[host] = error
                 self._rota.demote(host)
             # Another host would send the same answer, or has no time left to.

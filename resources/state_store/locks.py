@@ -59,6 +59,12 @@ class Locks(Part):
             row = connection.execute(query).mappings().one_or_none()
         return None if row is None else _lock_of(row)
 
+    def held_locks(self) -> list[Lock]:
+        """Return every lock that somebody holds, whether its holder lives or not."""
+        query = select(locks).where(locks.c.released_at.is_(None)).order_by(locks.c.cluster_id)
+        with self._database.read() as connection:
+            return [_lock_of(row) for row in connection.execute(query).mappings()]
+
     def check_lock(self, held: Lock) -> None:
         """Raise FencedError where the lock was taken over or released."""
         now = self.lock(held.cluster_id)

@@ -75,9 +75,11 @@ class Tickets(Part):
                 raise _fenced_by(connection, ticket)
 
     def beat(self, run_id: str, held: Collection[int] = ()) -> int:
-        """Refresh the heartbeat of every open ticket and lock of a run; return how many.
+        """Refresh the heartbeats of a run's locks, and of its tickets in `held`; return how many.
 
-        By run and not by ticket: whoever was fenced beats nothing that another run took over.
+        A ticket that none of its steps holds any more falls silent, and somebody else restores it;
+        one that is only verified has nothing owed, and beats with its run. Whoever was fenced beats
+        nothing that another run took over.
         """
         now = self._now()
         beat_tickets = (
@@ -102,7 +104,12 @@ class Tickets(Part):
     def take_over(self, ticket: ResetTicket, owner: Owner) -> ResetTicket:
         """Make it the new owner's, one epoch on; of several who try, one succeeds."""
         return self._fenced(
-            ticket, repeatable=False, epoch=ticket.epoch + 1, **owner_columns(owner)
+            ticket,
+            repeatable=False,
+            # Somebody is at work on it again: what the last one said about later is over.
+            next_try_at=None,
+            epoch=ticket.epoch + 1,
+            **owner_columns(owner),
         )
 
     def record_failure(

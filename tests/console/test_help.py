@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from typing import Any
@@ -11,6 +12,7 @@ import click
 import pytest
 
 from console.main import cli
+from lab.faults import Fault
 from tests.console.conftest import CHECKOUT
 
 
@@ -59,18 +61,22 @@ def all_examples():
 
 
 #: What these need to have happened before.
-OF_A_TICKET = re.compile(r"tickets show 12")
+OF_A_TICKET = re.compile(r"tickets (show|close) 12")
 
 
 @pytest.mark.parametrize("example", [e for e in all_examples() if " lab " not in e])
 def test_the_examples_work(caretaker, lab, example):
     """Against a cluster with a sick table, which was reset once where a ticket is needed."""
     table = lab.table("doc.metrics", sick_mb=1840)
+    if "tickets close" in example:
+        lab.faults.add(Fault("^ALTER", "error", after_matches=1, status=404, code=4041))
     if "tickets" in example:
         caretaker("translogs", "--autoexec")
         table.make_sick(2200)
+    if "tickets close" in example:
+        table.drop()
 
-    words = OF_A_TICKET.sub("tickets show 1", example).split()
+    words = shlex.split(OF_A_TICKET.sub(r"tickets \1 1", example))
     assert words[0] == "caretaker"
     ended = caretaker(*words[1:])
 

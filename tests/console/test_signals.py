@@ -66,8 +66,10 @@ def test_once_stops_cleanly_and_puts_back(caretaker, waiting, send, number):
         assert store.open_tickets() == []
 
 
-def test_ctrl_c_of_a_terminal_reaches_every_process_and_still_puts_back(caretaker, lab):
-    """Several at once, a process each: a terminal sends SIGINT to all of them."""
+@pytest.mark.parametrize("seconds", [0, 2], ids=["", "while the first is being heard"])
+def test_ctrl_c_of_a_terminal_reaches_every_process_and_still_puts_back(caretaker, lab, seconds):
+    """Several at once, a process each: a terminal sends SIGINT to all, and Dagster once more."""
+    lab.faults.add(Fault("^ALTER", "latency", after_matches=2, seconds=seconds))
     tables = lab.tables(["doc.a", "doc.b"], replicas="1", sick_mb=SICK, leases_stuck=True)
     process = caretaker.start("translogs", "--autoexec", "--concurrent", "2")
     read = wait_for_line(process, "MONITORING_LEASES (attempt 1")

@@ -120,7 +120,9 @@ def test_a_table_that_the_catalog_does_not_show_is_none(client_with):
 
 
 def test_a_partitioned_table_is_not_looked_after_as_one(client_with):
-    client = client_with({shelf.TABLE: rows([*PARTED, "cluster-1"]), shelf.SHARDS_WITH_LEASES: rows()})
+    client = client_with(
+        {shelf.TABLE: rows([*PARTED, "cluster-1"]), shelf.SHARDS_WITH_LEASES: rows()}
+    )
 
     with pytest.raises(RefusedError, match="partitioned by ts, o"):
         client.observe(TableRef("doc", "parted"))
@@ -145,7 +147,9 @@ class TestUnassignedCopiesOfAPartitionedTable:
     """Their rows do not say of which partition they are."""
 
     def observe(self, client_with, partition, row, *shards):
-        client = client_with({shelf.PARTITION: rows([*row, "cluster-1"]), shelf.SHARDS_WITH_LEASES: rows(*shards)})
+        client = client_with(
+            {shelf.PARTITION: rows([*row, "cluster-1"]), shelf.SHARDS_WITH_LEASES: rows(*shards)}
+        )
         return client.observe(partition)
 
     def test_the_lost_primary_of_a_drained_partition_is_seen(self, client_with):
@@ -371,9 +375,48 @@ def test_a_silent_host_does_not_hide_the_others(serve, client_of):
     assert "within 0.5 s" in connected.unreachable[mute.url]
 
 
-@pytest.mark.parametrize(
-    "reply", [http(200, "<html>It works!</html>"), rows(), rows([1]), rows([None, None])]
-)
+def test_a_cluster_that_answers_with_nothing_is_worth_another_try(client_with):
+    with pytest.raises(TransientError, match="answered without a row"):
+        client_with({}).observe_cluster()
+
+
+HTML = http(200, "<html>It works!</html>")
+
+
+def test_one_host_that_is_no_cratedb_refuses_a_reset_and_not_a_restore(serve, client_of):
+    """What was promised is honoured by the others; a new promise waits for a list that is right."""
+    good, html = serve(catalog(IDENTITY), choose=True), serve(HTML)
+    client = client_of(html.url, good.url)
+
+    with pytest.raises(RefusedError, match="not like CrateDB"):
+        client.connect()
+    connected = client.connect(for_restore=True)
+
+    assert connected.cluster_id == "id1"
+    assert "not like CrateDB" in connected.unreachable[html.url]
+
+
+def test_a_restore_too_is_refused_where_no_host_is_cratedb(serve, client_of):
+    with pytest.raises(RefusedError, match="not like CrateDB"):
+        client_of(serve(HTML).url, serve(HTML).url).connect(for_restore=True)
+
+
+def test_a_restore_too_is_refused_by_hosts_of_two_clusters(serve, client_of):
+    prod = serve(catalog(IDENTITY), choose=True)
+    test = serve(catalog({**IDENTITY, shelf.CLUSTER_IDENTITY: rows(["id2", "test"])}), choose=True)
+
+    with pytest.raises(InvalidSettingError):
+        client_of(prod.url, test.url).connect(for_restore=True)
+
+
+@pytest.mark.parametrize("version", [None, "5.9.12"])
+def test_a_restore_is_not_kept_by_a_version(version, client_with):
+    client = client_with({**IDENTITY, shelf.NODE_VERSIONS: rows(["a", version])})
+
+    assert client.connect(for_restore=True).cluster_id == "id1"
+
+
+@pytest.mark.parametrize("reply", [HTML, rows(), rows([1]), rows([None, None])])
 def test_a_server_that_is_no_cratedb_is_refused(reply, serve, client_of):
     server = serve(reply)
 

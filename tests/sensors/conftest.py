@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -69,7 +68,7 @@ def tick(instance, state_url) -> Callable[..., dg.SensorResult]:
 @pytest.fixture
 def dead() -> Callable[[str], Owner]:
     """Make an owner whose process, on this very host, is gone."""
-    return lambda run_id: Owner(run_id, socket.gethostname(), 2**22 + 1, "boot/1")
+    return lambda run_id: process.owner_of_run(run_id, 2**22 + 1)
 
 
 @pytest.fixture

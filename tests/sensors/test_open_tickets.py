@@ -147,15 +147,82 @@ def test_a_store_that_cannot_be_opened_is_a_sentence(tick):
     assert "secret" not in reason
 
 
+STARTED = dg.DagsterRunStatus.STARTED
+
+
+def shown(instance, run_id):
+    """What Dagster calls a run."""
+    return instance.get_run_by_id(run_id).status
+
+
+def test_a_dead_run_that_dagster_shows_at_work_is_called_off(
+    tick, open_ticket, dead, run_of, instance
+):
+    """Or the next run of its job would wait in the queue for ever; its table is asked for, too."""
+    ghost = run_of("translog_reset", STARTED)
+    open_ticket(dead(ghost))
+
+    result = tick(translog_open_tickets)
+
+    assert shown(instance, ghost) is dg.DagsterRunStatus.FAILURE
+    assert len(result.run_requests) == 1
+    events = instance.all_logs(ghost)
+    assert any("nobody is at work on it any more" in event.message for event in events)
+
+
+def test_a_dead_run_that_has_only_the_lock_is_called_off_and_the_tick_says_so(
+    tick, store, dead, run_of, instance
+):
+    """It died before its first ticket."""
+    ghost = run_of("translog_reset", STARTED)
+    store.acquire_lock("c1", dead(ghost), purpose="translog_reset", is_dead=lambda *_: False)
+
+    result = tick(translog_open_tickets)
+
+    assert shown(instance, ghost) is dg.DagsterRunStatus.FAILURE
+    said = result.skip_reason.skip_message
+    assert f"called off, because nobody is at work on it any more: run {ghost}" in said
+    assert tick(translog_open_tickets).skip_reason.skip_message == "no ticket is open"
+
+
+def test_a_restore_does_not_wait_for_a_dead_run_of_its_own_job(tick, open_ticket, dead, run_of):
+    open_ticket(dead(run_of("translog_restore", STARTED)))
+    assert len(tick(translog_open_tickets).run_requests) == 1
+
+
+def test_a_run_of_which_anything_lives_is_not_called_off(
+    tick, store, open_ticket, dead, alive, run_of, instance
+):
+    """One of its steps was killed; the run works on other tables."""
+    run_id = run_of("translog_reset", STARTED)
+    open_ticket(dead(run_id))
+    store.acquire_lock("c1", alive(run_id), purpose="translog_reset", is_dead=lambda *_: False)
+
+    tick(translog_open_tickets)
+
+    assert shown(instance, run_id) is STARTED
+
+
+@pytest.mark.parametrize("status", [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.CANCELED])
+def test_a_run_that_has_ended_stays_what_it_is(tick, open_ticket, dead, run_of, instance, status):
+    run_id = run_of("translog_reset", status)
+    open_ticket(dead(run_id))
+
+    tick(translog_open_tickets)
+
+    assert shown(instance, run_id) is status
+
+
 @pytest.fixture
 def restore(lab, state_url):
-    """Run the real job at the lab, with the request's own config."""
+    """Run the real job at the lab, with the request's own config, as who sees no other schema."""
+    lab.create_user("caretaker", None, "DQL ON SCHEMA sys", "DDL ON SCHEMA doc")
 
     def run(request):
         job = dg.Definitions(
             jobs=[translog_restore],
             resources={
-                "cratedb": CrateDBResource(hosts=lab.connection_string),
+                "cratedb": CrateDBResource(hosts=lab.connection_string, username="caretaker"),
                 "state": StateStoreResource(url=state_url),
             },
         ).resolve_job_def("translog_restore")

@@ -128,7 +128,7 @@ def test_eight_threads_write_and_beat_without_getting_in_each_others_way(store, 
         ticket = own[number]
         for attempt in range(1, 26):
             ticket = store.advance(ticket, attempts=attempt)
-            assert store.beat(ticket.owner.run_id) == 1
+            assert store.beat(ticket.owner.run_id, [ticket.id]) == 1
         return ticket
 
     with ThreadPoolExecutor(8) as pool:

@@ -134,13 +134,16 @@ def test_the_owner_passes_its_own_check(store, new_ticket, owner):
 
 def test_a_beat_reaches_all_that_a_run_holds_and_nothing_else(store, clock, new_ticket, owner):
     mine = [store.open_ticket(new_ticket(name)) for name in ("a", "b")]
+    given_back = store.open_ticket(new_ticket("d"))
     other = store.open_ticket(new_ticket("c", run_id="run-2"))
     store.acquire_lock("c1", owner("run-1"), purpose="reset", is_dead=lambda *_: False)
     at = clock.pass_(5)
-    assert store.beat("run-1") == 3
+    held = [ticket.id for ticket in (*mine, other)]
+    assert store.beat("run-1", held) == 3
     assert [store.ticket(ticket.id).heartbeat_at for ticket in mine] == [at, at]
     assert store.lock("c1").heartbeat_at == at
-    assert store.ticket(other.id).heartbeat_at == other.heartbeat_at
+    for silent in (other, given_back):
+        assert store.ticket(silent.id).heartbeat_at == silent.heartbeat_at
 
 
 def test_a_failed_restore_keeps_the_ticket_and_backs_off(store, clock, new_ticket):

@@ -251,7 +251,7 @@ class RoughLab:
     def next_rule(self, sql: str) -> Fault | None:
         """The rule that will meet this statement."""
         entry = Entry(0, "", "", sql, None)
-        for rule in self.cratedb.faults._rules:  # noqa: SLF001 - looked at, not counted
+        for rule in self.cratedb.faults._rules:
             spent = rule.times is not None and rule.fired >= rule.times
             if rule.action != Action.REFUSE and not spent and rule.concerns(entry, -1):
                 return rule

@@ -242,7 +242,7 @@ class Runs:
     def pass_time(self, seconds: float) -> None:
         """Let time pass for everybody, hearts beating meanwhile."""
         self.lab.cratedb.advance(seconds)
-        if self.lab.seconds() - self._beaten_at < 5.0:  # noqa: PLR2004 - HEARTBEAT_EVERY_S
+        if self.lab.seconds() - self._beaten_at < 5.0:
             return
         self._beaten_at = self.lab.seconds()
         for run in self.all:

@@ -43,10 +43,11 @@ def journey_to(world: World, target: Target) -> Journey:
     return Journey(world.lab.world.cluster_id, target, ResetPolicy.checked(**SHORT))
 
 
-def carried(world: World, target: Target, emit: Callable[[Event], None]) -> ResetResult | None:
+def carried(world: World, target: Target, emit: Callable[[Event], None]) -> ResetResult:
     """Take every step of one table, as Dagster would, until something is raised."""
     journey = journey_to(world, target)
     with hands_in(world, emit) as hands:
         for step in STEPS:
             journey = step(Reset(hands, journey))
+    assert journey.result is not None
     return journey.result

@@ -12,6 +12,11 @@ from tests.translog.observed import NOW, OWNER
 FRESH = NOW - timedelta(seconds=30)
 STALE = NOW - timedelta(seconds=30, microseconds=1)
 
+SILENT = NOW - timedelta(seconds=300)
+ABANDONED = NOW - timedelta(seconds=300, microseconds=1)
+AHEAD = NOW + timedelta(seconds=30)
+FAR_AHEAD = NOW + timedelta(seconds=30, microseconds=1)
+
 HERE_AND_GONE = {"same_host": True, "process_alive": False}
 HERE_AND_ALIVE = {"same_host": True, "process_alive": True}
 HERE_UNKNOWN = {"same_host": True, "process_alive": None}
@@ -35,6 +40,12 @@ ELSEWHERE = {"same_host": False, "process_alive": None}
         (STALE, False, HERE_UNKNOWN, False),
         (STALE, True, HERE_UNKNOWN, True),
         (FRESH, False, {"same_host": False, "process_alive": False}, False),
+        (SILENT, False, ELSEWHERE, False),
+        (ABANDONED, False, ELSEWHERE, True),
+        (ABANDONED, False, HERE_AND_ALIVE, True),
+        (AHEAD, True, ELSEWHERE, False),
+        (FAR_AHEAD, True, ELSEWHERE, True),
+        (FAR_AHEAD, False, ELSEWHERE, False),
     ],
     ids=[
         "its process is gone",
@@ -51,6 +62,12 @@ ELSEWHERE = {"same_host": False, "process_alive": None}
         "silent, and the pid cannot be told",
         "over and silent, and the pid cannot be told",
         "a pid of another host means nothing here",
+        "silent for 300 s, and Dagster says it runs",
+        "silent for longer, whatever Dagster says",
+        "silent for longer, whatever its process looks like",
+        "over, and its clock a little ahead",
+        "over, and its clock so far ahead that its heartbeat says nothing",
+        "its clock far ahead, and Dagster says it runs",
     ],
 )
 def test_who_is_dead(heartbeat_at, run_finished, process, dead):

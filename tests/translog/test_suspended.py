@@ -47,6 +47,7 @@ def test_who_slept_between_the_audit_and_the_statement_sends_nothing(
             journey = step(Reset(hands, journey))
 
     assert slept == [60]
+    assert journey.result is not None
     assert "taken over" in journey.result.reason
     assert [replicas for _, replicas in world.altered] == sent
     assert world.store.statements(1)[-1].result == "not_executed"
@@ -62,6 +63,7 @@ def test_a_run_that_was_taken_over_begins_no_further_table(world):
         assert world.restore().outcomes == {"doc.first": ResetOutcome.SKIPPED}
 
         woken = Reset(hands, journey_to(world, TableRef("doc", "second"))).remember()
+    assert woken.result is not None
     assert woken.result.left_undone
     assert "the lock of the cluster is no longer ours" in woken.result.reason
     assert world.altered == []

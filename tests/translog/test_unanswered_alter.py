@@ -73,7 +73,7 @@ def test_an_operator_s_word_does_not_hide_a_zero_that_may_still_land(world, monk
     table = world.table("doc.metrics", shards=1)
     world.statement_timeout_s = 0.4
     world.on_zero(Action.LATE, seconds=3600, before=lambda _: table.set_replicas("2"))
-    landed = []
+    landed: list[str] = []
 
     def emit(event):
         if "may still land" in event.fields.get("reason", "") and not landed:

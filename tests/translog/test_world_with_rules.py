@@ -12,7 +12,7 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -81,6 +81,9 @@ PLACES = {
 places = st.sampled_from(sorted(PLACES))
 goings = st.lists(places, max_size=4)
 
+#: How far an heir goes before the one whom it relieved wakes up.
+AFTER_A_TAKEOVER = ((), ("a wait",), ("a change about to leave",), ("a change that is answered",))
+
 #: Faults, by what they are to a client: of any statement, and of those that change something.
 ANY_FAULT = (
     {"action": Action.RESET_BEFORE},
@@ -132,7 +135,7 @@ class WorldWithRules(RuleBasedStateMachine):
 
     template: Path
     #: What all examples together have come to.
-    seen: Counter[str] = Counter()
+    seen: ClassVar[Counter[str]] = Counter()
 
     def __init__(self) -> None:
         super().__init__()
@@ -157,9 +160,7 @@ class WorldWithRules(RuleBasedStateMachine):
             for number, one in enumerate(drawn):
                 self._make(f"doc.t{number}", **one)
         self.lab.adopt()
-        run = self.runs.begin(
-            ResetPolicy.checked(**WAITS, **policy), restore=False, here=here
-        )
+        run = self.runs.begin(ResetPolicy.checked(**WAITS, **policy), restore=False, here=here)
         for place in then:
             self._move(run, run.walkers[0], place)
 
@@ -238,13 +239,28 @@ class WorldWithRules(RuleBasedStateMachine):
     @precondition(lambda self: self.runs.walking())
     @rule(who=anyone, given_up=st.booleans(), with_its_machine=st.booleans(), then=goings)
     def one_is_suspended(self, who, given_up, with_its_machine, then):
-        """Silent for so long that it looks dead; where Dagster gives it up, it is taken for dead."""
+        """Silent for so long that it looks dead; given up by Dagster, it is taken for dead."""
         run, _ = self._walker(who)
         run.suspend(with_its_machine=with_its_machine)
         run.finished = given_up
         if given_up:
             self.runs.pass_time(LONG_SILENCE_S)
             self._somebody_restores(["a ticket taken over", *then])
+
+    @precondition(lambda self: self.runs.walking())
+    @rule(who=anyone, at=places, heir_at=st.sampled_from(AFTER_A_TAKEOVER), then=goings)
+    def one_is_relieved_and_wakes_up(self, who, at, heir_at, then):
+        """Suspended wherever it is, relieved, and awake while its heir is still at work."""
+        run, walker = self._walker(who)
+        self._move(run, walker, at)
+        run.suspend(with_its_machine=False)
+        run.finished = True
+        self.runs.pass_time(LONG_SILENCE_S)
+        self._somebody_restores(["a ticket taken over", *heir_at])
+        run.wake_up()
+        if not walker.over:
+            for place in (*then, "its end"):
+                self._move(run, walker, place)
 
     @precondition(lambda self: any(run.frozen for run in self.runs.all))
     @rule(who=anyone, then=goings)
@@ -518,7 +534,7 @@ class WorldWithRules(RuleBasedStateMachine):
 
 
 #: What a profile may change, `--hypothesis-profile=long` among them.
-_SIZES = {"long": (2000, 60), "first": (int(__import__("os").environ.get("N","60")), 45)}
+_SIZES = {"long": (2000, 60), "first": (60, 45)}
 
 
 def test_no_table_is_left_without_its_replicas_whatever_happens(template):

@@ -31,9 +31,7 @@ class TouchingClient(CrateDBClient):
 
     def __init__(self, lab: RoughLab, witness: Witness, walker: Walker, sender: Sender) -> None:
         super().__init__(
-            CrateDBSettings(
-                tuple(lab.cratedb.urls), username="caretaker", statement_timeout_s=30.0
-            )
+            CrateDBSettings(tuple(lab.cratedb.urls), username="caretaker", statement_timeout_s=30.0)
         )
         self._lab = lab
         self._witness = witness

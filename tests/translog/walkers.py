@@ -16,11 +16,11 @@ from ops.guard import Guard
 HUNG_S = 60.0
 
 
-class Killed(BaseException):  # noqa: N818 - no error of the program: the end of its process
+class Killed(BaseException):
     """The process is gone."""
 
 
-class Stopped(BaseException):  # noqa: N818 - the same
+class Stopped(BaseException):
     """Told to stop, as Dagster's interruption tells a step."""
 
 

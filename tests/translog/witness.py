@@ -1,6 +1,4 @@
-"""What must be true whatever happens, checked where it happens: as a statement arrives, as the
-store is written.
-"""
+"""What must be true whatever happens, checked where it happens: at statements and at writes."""
 
 from __future__ import annotations
 
@@ -11,7 +9,6 @@ from caretaker.identifiers import quote_literal
 from caretaker.translog.model import ResetTicket, target_key
 from lab.cratedb import partitions
 from lab.cratedb.journal import Entry, Journal
-from ops.hands import LOOK_HOLDS_S
 from resources.state_store import OutcomeRow
 from tests.translog.rough_lab import Key, RoughLab
 
@@ -28,8 +25,8 @@ class Sender:
         self.looked: dict[Key, int] = {}
         #: What was true when he looked at its copies last; None: he was lied to.
         self.saw: dict[Key, frozenset[str] | None] = {}
-        #: When he asked the store whether he may send, in calls of it and in seconds.
-        self.began, self.began_at, self.ticket_id = 0, 0.0, 0
+        #: When he asked the store last whether he may send, in calls of it.
+        self.began, self.ticket_id = 0, 0
         #: Whether the store has written down what he sends.
         self.audited = True
 
@@ -96,8 +93,7 @@ class Witness(Journal):
         """
         if not sender.audited:
             return _is_zero(entry)
-        relieved_first = self.taken_over.get(ticket_id, 0) < sender.began
-        return relieved_first or self.lab.seconds() - sender.began_at > LOOK_HOLDS_S
+        return self.taken_over.get(ticket_id, 0) < sender.began
 
     def _alter_arrives(self, entry: Entry, key: Key, ticket: Any) -> None:
         lab = self.lab
@@ -139,7 +135,7 @@ class Witness(Journal):
         return any(row["sql_text"] == rendered for row in rows)
 
     def _key_of(self, entry: Entry) -> Key | None:
-        """Which relation a change of ours means; it names one, and one partition where there are."""
+        """Which relation a change of ours means: one, and of a partitioned table one partition."""
         words = entry.stmt.split('"')
         table = self.lab.cratedb.world.tables.get((words[1], words[3]))
         if table is None:
@@ -174,9 +170,10 @@ class Witness(Journal):
         self._calls += 1
         if name == "take_over":
             self.taken_over[args[0].id] = self._calls
+        if name in {"begin_statement", "check_epoch"}:
+            sender.began, sender.ticket_id = self._calls, args[0].id
         if name == "begin_statement":
-            sender.began, sender.began_at = self._calls, self.lab.seconds()
-            sender.ticket_id, sender.audited = args[0].id, True
+            sender.audited = True
 
     def _verdict(self, sender: Sender, ticket: ResetTicket, verdict: str) -> None:
         key = target_key(ticket.target)
@@ -214,9 +211,9 @@ class Witness(Journal):
         elif now not in {None, ticket.original_replicas} and not acted:
             self._broken(f"{told}: it has {now!r}, not {ticket.original_replicas!r}")
         saw = sender.saw.get(key)
-        if row.outcome == "COMPLETED" and not row.degraded and landed and saw is not None:
-            if "back" not in saw:
-                self._broken(f"{told}: its copies were never seen back")
+        whole = row.outcome == "COMPLETED" and not row.degraded and landed
+        if whole and saw is not None and "back" not in saw:
+            self._broken(f"{told}: its copies were never seen back")
 
 
 def _is_zero(entry: Entry) -> bool:
@@ -225,7 +222,5 @@ def _is_zero(entry: Entry) -> bool:
 
 def _may_land(entry: Entry) -> bool:
     """Whether a SET to 0 was carried out, or may have been, or may yet be."""
-    provably_not = entry.status == 500 or entry.code in _NEVER_EXECUTED  # noqa: PLR2004
+    provably_not = entry.status == 500 or entry.code in _NEVER_EXECUTED
     return entry.applied or not (entry.status is not None and provably_not)
-
-
