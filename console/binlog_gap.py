@@ -20,8 +20,8 @@ from console.binlog_ends import (
     position,
     source_option,
 )
-from console.output import echo, print_json
 from console.options import output_option
+from console.output import echo, print_json
 from resources.clock import utc_now
 from resources.mongodb.settings import Protocol
 from resources.mysql.source import MySQLSource

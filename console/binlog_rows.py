@@ -34,7 +34,9 @@ Examples:
 )
 @click.argument("table", metavar="DB.TABLE")
 @click.argument("key")
-@click.option("--at", metavar="TIME", help="The row at this moment, ISO 8601; UTC where it says none.")
+@click.option(
+    "--at", metavar="TIME", help="The row at this moment, ISO 8601; UTC where it says none."
+)
 @output_option
 def history(*, table: str, key: str, at: str | None, output: str) -> None:
     """Ask the trail; the source is not needed."""

@@ -24,6 +24,7 @@ from console.options import log_format_option, with_config_file
 from console.runs import counted_stops
 from ops.binlog import hash_secret
 from ops.binlog_config import BinlogSyncConfig
+from ops.binlog_cross_check import CrossCheck
 from ops.binlog_filters import filters_of
 from ops.binlog_metrics import Metrics
 from ops.binlog_queue import Entry, Written
@@ -106,15 +107,19 @@ def _follow(config: BinlogSyncConfig, *, reference: bool) -> None:
     while True:
         reader = None
         try:
-            with open_mysql(name) as source, closing(
-                source.dump(checkpoint, wait=goal is None, heartbeat_s=policy.heartbeat_s)
-            ) as dump:
+            with (
+                open_mysql(name) as source,
+                closing(
+                    source.dump(checkpoint, wait=goal is None, heartbeat_s=policy.heartbeat_s)
+                ) as dump,
+            ):
+                charsets = source.charsets()
                 reading = Reading(
                     policy=policy,
                     flavor=source.flavor(),
                     encoder=RowsEncoder(
                         filters=filters,
-                        charsets=source.charsets(),
+                        charsets=charsets,
                         local_time=policy.local_time,
                         on_partial_image=policy.on_partial_image,
                     ),
@@ -124,7 +129,9 @@ def _follow(config: BinlogSyncConfig, *, reference: bool) -> None:
                     say=_warn,
                     metrics=Metrics(),
                     stop=threading.Event(),
-                    cross_check=_reference(source) if reference else None,
+                    cross_check=CrossCheck(source.flavor(), filters, charsets, percent=100.0)
+                    if reference
+                    else None,
                 )
                 reader = Reader(reading, checkpoint, goal=goal)
                 if reader.run(dump) is End.GOAL:
@@ -135,12 +142,6 @@ def _follow(config: BinlogSyncConfig, *, reference: bool) -> None:
             checkpoint = reader.handed_over
             say(f"{error}; going on from {checkpoint.position}")
             threading.Event().wait(_PAUSE_S)
-
-
-def _reference(source: Any) -> Any:
-    from ops.binlog_cross_check import ReferenceCheck  # noqa: PLC0415 - a library few want
-
-    return ReferenceCheck.of(source, percent=100.0)
 
 
 def _print(entry: Entry) -> None:

@@ -20,6 +20,8 @@ from console.output import print_json, print_table
 from console.runs import sentence
 from resources.cratedb.client import CrateDBClient
 from resources.cratedb.settings import CONNECTION_STRING, CrateDBSettings
+from resources.mongodb.settings import URI, MongoDBSettings
+from resources.mongodb.trail import Trail
 from resources.mysql.follower import follower
 from resources.mysql.settings import MYSQL_URL
 from resources.mysql.source import open_source
@@ -117,11 +119,30 @@ def _mysql() -> Iterator[Diagnosis]:
             yield Diagnosis("mysql", "preflight", "ok", "a sync may begin")
 
 
+def _mongodb() -> Iterator[Diagnosis]:
+    if not os.environ.get(URI):
+        yield Diagnosis("mongodb", "connection", "off", f"{URI} is not set")
+        return
+    settings = MongoDBSettings.from_environment(os.environ)
+    with Trail.open_to_read(settings) as trail:
+        missing = trail.check()
+        yield Diagnosis("mongodb", "connection", "ok", settings.place)
+        for problem in missing:
+            yield Diagnosis("mongodb", "layout", "warn", f"{problem.found}: {problem.fix}")
+        if not missing:
+            yield Diagnosis("mongodb", "layout", "ok", "collections and indexes are there")
+        for offset in trail.reads.sources():
+            paused = f", paused by {offset.paused.by}" if offset.paused is not None else ""
+            told = f"seq {offset.seq}, epoch {offset.epoch}{paused}"
+            yield Diagnosis("mongodb", f"source {offset.source}", "ok", told)
+
+
 _SYSTEMS: dict[str, Callable[[], Iterator[Diagnosis]]] = {
     "dagster": _dagster,
     "state": _state,
     "crate": _crate,
     "mysql": _mysql,
+    "mongodb": _mongodb,
 }
 
 

@@ -177,7 +177,7 @@ def mark_resumed(job: str, by: str) -> None:
     """
     if not os.environ.get("DAGSTER_HOME"):
         return
-    with _instance() as instance:
+    with dagster_instance() as instance:
         for record in instance.get_run_records(dg.RunsFilter(job_name=job), limit=1):
             run = record.dagster_run
             if run.status is dg.DagsterRunStatus.CANCELED:

@@ -88,18 +88,19 @@ def compare(
     while True:
         rows, after = snapshot.chunk(table, after, chunk_rows)
         have = pd.DataFrame({"key": [_text(table.pk(row)) for row in rows], "row": rows})
-        told = pd.DataFrame(
-            {"key": [key for key in have["key"] if key in known]}, dtype=object
-        )
-        told["known"] = [known[key] for key in told["key"]]
+        told = _frame(known, [key for key in have["key"] if key in known])
         seen.update(have["key"])
         _judge(found, have.merge(told, how="outer", on="key", indicator=True))
         if len(rows) < chunk_rows:
             break
-    left = pd.DataFrame({"key": [key for key in known if key not in seen]}, dtype=object)
-    left["known"] = [known[key] for key in left["key"]]
+    left = _frame(known, [key for key in known if key not in seen])
     _judge(found, have.iloc[0:0].merge(left, how="outer", on="key", indicator=True))
     return found
+
+
+def _frame(known: Mapping[str, _Known], keys: list[str]) -> pd.DataFrame:
+    told = {"key": keys, "known": [known[key] for key in keys]}
+    return pd.DataFrame(told, dtype=object)
 
 
 def _judge(found: Compared, merged: pd.DataFrame) -> None:
@@ -146,8 +147,8 @@ def _different(row: Mapping[str, Any], known: Row) -> list[str]:
 def _same(one: Any, other: Any) -> bool:
     if one == other:
         return True
-    both_nan = isinstance(one, float) and isinstance(other, float) and one != one and other != other
-    return both_nan or _text(one) == _text(other)
+    # As text: NaN, and numbers of other types that say the same.
+    return _text(one) == _text(other)
 
 
 def _tell(

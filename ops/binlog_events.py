@@ -80,7 +80,10 @@ def stopped(why: str, checkpoint: Checkpoint | None, rows: int) -> Event:
     """A clean end."""
     where = place(checkpoint) if checkpoint else "nowhere"
     return _told(
-        "binlog_stopped", f"Stopped ({why}) at {where}; {rows} documents written", why=why, rows=rows
+        "binlog_stopped",
+        f"Stopped ({why}) at {where}; {rows} documents written",
+        why=why,
+        rows=rows,
     )
 
 

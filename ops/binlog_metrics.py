@@ -108,21 +108,18 @@ class Metrics:
         self._flush_failed = False
         self._seen_totals = (0, 0)
 
-    def committed(
-        self, rows: int, size: int, checkpoint: Checkpoint, made_at_s: float | None
-    ) -> None:
-        """A batch is in the trail; `made_at_s` is when its last transaction was committed."""
+    def committed(self, rows: int, size: int, made_at_s: float | None) -> None:
+        """A batch is on its way; `made_at_s` is when its last transaction was committed."""
         with self._lock:
             second = self._second()
             second.rows += rows
             second.bytes += size
             self._rows += rows
-            self._checkpoint = checkpoint
             if made_at_s is not None:
                 self._committed_at_s = made_at_s
 
-    def starts_from(self, checkpoint: Checkpoint) -> None:
-        """What is committed before the first batch."""
+    def reached(self, checkpoint: Checkpoint) -> None:
+        """What is in MongoDB."""
         with self._lock:
             self._checkpoint = checkpoint
 

@@ -1,4 +1,4 @@
-"""One dump of the source, from its checkpoint to where it breaks or may end: bytes in, batches out."""
+"""One dump of the source, from its checkpoint to where it breaks or ends: bytes in, batches out."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ from caretaker.binlog.stream import Source, Stream
 from caretaker.binlog.tablemap import KnownTypes, TableMap, TableMaps
 from caretaker.binlog.xa import XaSpool
 from ops import binlog_events
+from ops.binlog_cross_check import CrossCheck
 from ops.binlog_metrics import Metrics
 from ops.binlog_queue import Entry, Schema, Written
 from ops.events import Event
@@ -53,14 +54,6 @@ class End(Enum):
     STOPPED = auto()
     GOAL = auto()
     BOUNDARY = auto()
-
-
-class CrossCheck(Protocol):
-    """A second opinion on what the binlog says."""
-
-    def rows(self, item: Rows, documents: Iterable[bytes]) -> None:
-        """Raise where another decoder reads other values."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -138,6 +131,7 @@ class Reader:
         """
         if self._goal is not None and self._reached(self._handed.position):
             return End.GOAL
+        check = self._reading.cross_check
         stop, caught_up = self._reading.stop, self._reading.metrics.caught_up
         while self._end is None:
             if stop.is_set():
@@ -146,6 +140,8 @@ class Reader:
             payloads = dump.read(_READ_S)
             caught_up(not payloads)
             for payload in payloads:
+                if check is not None:
+                    check.payload(payload)
                 for item in self._stream.feed(payload):
                     self._take(item)
                 if self._end is not None or stop.is_set():

@@ -1,4 +1,4 @@
-"""The sync itself: knows no Dagster. Reads in one thread, writes in another, stops in an orderly way.
+"""The sync itself: knows no Dagster. Reads in one thread, writes in another, stops in good order.
 
     with Syncer(parts, policy) as syncer:
         summary = syncer.run(each_moment=guard.look_around)
@@ -28,16 +28,15 @@ from caretaker.binlog.policy import SAVED, SyncPolicy
 from caretaker.binlog.rows import RowsEncoder
 from caretaker.errors import (
     CaretakerError,
-    LostPositionError,
-    RefusedError,
     TransientError,
     UnsafeError,
 )
 from ops import binlog_events
+from ops.binlog_cross_check import CrossCheck
 from ops.binlog_filters import filters_before, filters_of, remember_filters
 from ops.binlog_metrics import Metrics
 from ops.binlog_queue import BatchQueue, ClosedError, Written
-from ops.binlog_reader import CrossCheck, End, Reader, Reading
+from ops.binlog_reader import End, Reader, Reading
 from ops.binlog_writer import Writer, empty_batch
 from ops.events import Event
 from resources.clock import utc_now
@@ -75,7 +74,6 @@ class Parts:
     secret: bytes = b""
     metrics: Metrics = field(default_factory=Metrics)
     cancel: threading.Event = field(default_factory=threading.Event)
-    cross_check: Callable[[MySQLSource], CrossCheck] | None = None
 
 
 @dataclass(frozen=True)
@@ -153,7 +151,7 @@ class Syncer:
         self._closing.close()
 
     def run(self, each_moment: Callable[[], None] = lambda: None) -> Summary:
-        """Follow the source; `each_moment` is called five times a second, and may end it by raising.
+        """Follow the source; `each_moment`, five times a second, may end it by raising.
 
         Raises:
             FlushFailedError: A stop took longer than it may.
@@ -258,7 +256,7 @@ class Syncer:
         else:
             parts.say(binlog_events.resuming(policy.source, start))
         self._began_at_seq = start.seq
-        self.metrics.starts_from(start)
+        self.metrics.reached(start)
         self._start_from = start
 
     @contextlib.contextmanager
@@ -319,7 +317,9 @@ class Syncer:
             )
         ) as dump:
             if dump.failover is not None:
-                checkpoint = self._announce_failover(dump.failover.before, dump.server_uuid, checkpoint)
+                checkpoint = self._announce_failover(
+                    dump.failover.before, dump.server_uuid, checkpoint
+                )
             self._server_uuid = dump.server_uuid
             self._parts.say(binlog_events.connected(dump.server_uuid, checkpoint))
             reading = Reading(
@@ -337,7 +337,14 @@ class Syncer:
                 say=self._parts.say,
                 metrics=self.metrics,
                 stop=self._stop,
-                cross_check=self._parts.cross_check(source) if self._parts.cross_check else None,
+                cross_check=CrossCheck(
+                    source.flavor(),
+                    filters,
+                    self._charsets_of(source, dump.server_uuid),
+                    percent=self._policy.cross_check_percent,
+                )
+                if self._policy.cross_check_percent
+                else None,
             )
             self._reader = Reader(
                 reading, checkpoint, goal=self._goal, to_boundary=filters is not self._filters
@@ -385,16 +392,14 @@ class Syncer:
             self._policy.identity, checkpoint, int(time.time()), told
         )
         self._queue.put(
-            Written(
-                batch_of((document,), after), server_uuid=server_uuid, config_hash=config_hash
-            )
+            Written(batch_of((document,), after), server_uuid=server_uuid, config_hash=config_hash)
         )
         return after
 
     # --- the end ----------------------------------------------------------------------------------
 
     def _look_in_thread(self) -> None:
-        """Look for an operator's pause, and at what the alerts ask; away for as long as it takes."""
+        """Look for an operator's pause, and at what the alerts ask for."""
         margin_at = -_MARGIN_EVERY_S
         while not self._done.wait(_LOOK_EVERY_S):
             # What is wrong with either end is the reader's and the writer's to say.

@@ -54,14 +54,10 @@ def verify_tables(
         return documents
 
 
-def _verify(
-    source: MySQLSource, trail: Trail, name: str, config: BinlogVerifyConfig
-) -> Compared:
+def _verify(source: MySQLSource, trail: Trail, name: str, config: BinlogVerifyConfig) -> Compared:
     table = source.table(name)
     if not table.key:
-        raise RefusedError(
-            f"{name} has no primary key: its rows cannot be told apart", target=name
-        )
+        raise RefusedError(f"{name} has no primary key: its rows cannot be told apart", target=name)
     with source.snapshot() as snapshot:
         _wait_for(trail, config.source, snapshot.high, config.wait_s)
         changes = trail.reads.of_table(table.schema, table.name)

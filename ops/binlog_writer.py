@@ -63,7 +63,7 @@ class Writer(threading.Thread):
         return self._held.checkpoint
 
     def begin(self) -> Checkpoint | None:
-        """Start, and return where reading goes on: behind what is spooled; None: the trail is empty.
+        """Start, and return where reading goes on, spooled or not; None: the trail is empty.
 
         Raises:
             RefusedError: The spool does not follow the trail, or its disk does not take it.
@@ -121,8 +121,7 @@ class Writer(threading.Thread):
         batch = entry.batch
         sink.write(batch)
         self._written_at = time.monotonic()
-        committed = sink.checkpoint or batch.checkpoint
-        self._metrics.committed(batch.rows, batch.bytes, committed, entry.made_at_s)
+        self._metrics.committed(batch.rows, batch.bytes, entry.made_at_s)
 
     def _beat(self, sink: Sink) -> None:
         if time.monotonic() - self._written_at < BEAT_EVERY_S:
@@ -156,6 +155,8 @@ class Writer(threading.Thread):
                 spooled=(sink.spooled_batches, sink.spooled_bytes),
                 breaker=sink.breaker.state.value,
             )
+        if self.committed is not None:
+            self._metrics.reached(self.committed)
         documents, size = self._queue.waiting
         self._metrics.waiting(documents, size)
 

@@ -1,4 +1,4 @@
-"""The bare syncer, killed -9 at random moments under load: every row once, in order, without a hole.
+"""The bare syncer, killed -9 at random moments under load: each row once, in order, no hole.
 
 Source and trail are real servers. What is compared afterwards is what the source counted as changed
 with what the trail holds: documents, the sequence, each row's chain of changes, and the rows that
@@ -130,16 +130,23 @@ class Trial:
                 self._round()
         finally:
             load.end()
-        with self._syncer(until_current=True) as last:
-            try:
-                code = last.wait(_ENDS_WITHIN_S)
-            except subprocess.TimeoutExpired:
-                code = -1
-        self._verdict.did_not_end = int(code != 0)
+        self._verdict.did_not_end = int(not self._finish())
         self._verdict.changes = load.changes
         self._compare()
         self._verdict.seconds = round(time.monotonic() - began, 1)
         return self._verdict
+
+    def _finish(self) -> bool:
+        """Let one syncer come to the end; what it said is told where it did not."""
+        with self._syncer(until_current=True) as last:
+            try:
+                said, _ = last.communicate(timeout=_ENDS_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                print("the last syncer did not end", file=sys.stderr)
+                return False
+            if last.returncode:
+                print(f"the last syncer ended with {last.returncode}:\n{said}", file=sys.stderr)
+            return last.returncode == 0
 
     def _round(self) -> None:
         """Let one syncer work for a while, sometimes with a second one beside it; kill."""
@@ -185,7 +192,7 @@ class Trial:
         process = subprocess.Popen(
             [sys.executable, "-m", "proofs.binlog_child", json.dumps(order)],
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.STDOUT,
             text=True,
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},

@@ -15,7 +15,7 @@ _NO_SERVER = bytes(17)
 def topology(
     identity: SourceIdentity, checkpoint: Checkpoint, now_s: int, told: Mapping[str, str]
 ) -> tuple[bytes, Checkpoint]:
-    """Return the document that the trail goes on from elsewhere or otherwise, and what is true then."""
+    """Return the document of a trail that goes on otherwise, and the checkpoint behind it."""
     document = topology_document(_context(identity, checkpoint, now_s), topology=told)
     return document, replace(checkpoint, seq=checkpoint.seq + 1)
 
@@ -29,7 +29,7 @@ def gap(
     by: str,
     reason: str,
 ) -> tuple[bytes, Checkpoint]:
-    """Return the document of accepted loss, numbered after `checkpoint`, which lies behind the gap."""
+    """Return the document of accepted loss; both checkpoints lie behind the gap."""
     context = _context(identity, checkpoint, now_s)
     document = gap_document(context, lost=lost, by=by, reason=reason)
     return document, replace(checkpoint, seq=checkpoint.seq + 1)

@@ -42,7 +42,9 @@ def _undo(change: Document, columns_of_key: Mapping[str, tuple[str, ...]]) -> st
         return f"-- seq {seq}: {name} has no primary key: the row cannot be told from others"
     if op == "i":
         return f"DELETE FROM {table} WHERE {where} LIMIT 1;"
-    sets = ", ".join(f"{_quoted(column)} = {_literal(side.get('f'))}" for column, side in told.items())
+    sets = ", ".join(
+        f"{_quoted(column)} = {_literal(side.get('f'))}" for column, side in told.items()
+    )
     return f"UPDATE {table} SET {sets} WHERE {where} LIMIT 1;"
 
 
@@ -56,7 +58,10 @@ def _where(change: Document, key: tuple[str, ...]) -> str | None:
         return " AND ".join(_equals(column, sides.get("t")) for column, sides in told.items())
     before = pk if isinstance(pk, Mapping) else {key[0]: pk}
     # An update may have moved the key: it is where it was moved to.
-    after = {column: told[column]["t"] if "t" in told.get(column, {}) else before[column] for column in before}
+    after = {
+        column: told[column]["t"] if "t" in told.get(column, {}) else before[column]
+        for column in before
+    }
     return " AND ".join(_equals(column, value) for column, value in after.items())
 
 

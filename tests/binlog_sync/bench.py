@@ -6,7 +6,10 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Self
+
+import pymongo
+from pymongo.errors import PyMongoError
 
 from caretaker.binlog.policy import SyncPolicy
 from ops.binlog_syncer import Parts, Summary, Syncer
@@ -71,13 +74,14 @@ class Bench:
         self.told: list[Event] = []
         self.uri = server.url
 
-    def __enter__(self) -> Bench:
+    def __enter__(self) -> Self:
         self.sql(f"CREATE DATABASE {self.name}")
         return self
 
     def __exit__(self, *_: object) -> None:
         self.server.run(f"DROP DATABASE IF EXISTS {self.name}")
-        with self.mongo() as client:
+        # One of the test's own is gone by now.
+        with contextlib.suppress(PyMongoError), self.mongo() as client:
             client.drop_database(self.name)
 
     def sql(self, *statements: str) -> None:
@@ -94,9 +98,9 @@ class Bench:
 
     @contextlib.contextmanager
     def mongo(self) -> Iterator[Any]:
-        import pymongo  # noqa: PLC0415
-
-        with pymongo.MongoClient(self.settings.uri, tz_aware=True) as client:
+        with pymongo.MongoClient[dict[str, Any]](
+            self.settings.uri, tz_aware=True, serverSelectionTimeoutMS=5000
+        ) as client:
             yield client
 
     def policy(self, **options: Any) -> SyncPolicy:
@@ -159,6 +163,13 @@ class Bench:
             found = client[self.name].binlog_offsets.find_one({"_id": self.name})
             assert found is not None
             return dict(found)
+
+    def offset_or_none(self) -> dict[str, Any] | None:
+        with self.mongo() as client:
+            found = client[self.name].binlog_offsets.find_one(
+                {"_id": self.name, "gtid": {"$ne": None}}
+            )
+            return None if found is None else dict(found)
 
     def said(self) -> list[str]:
         return [event.sentence() for event in self.told]

@@ -11,6 +11,7 @@ import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import bson
 import pytest
@@ -57,7 +58,7 @@ class Shell:
     def __call__(self, *arguments, **environ):
         """Run it in this process: the same main(), without the seconds of a start."""
         self._capsys.readouterr()
-        code = 0
+        code: Any = 0
         with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
             for name in [each for each in sys.modules if each.split(".")[0] == "definitions"]:
                 # Which variables are set is looked at when they are loaded.
@@ -108,7 +109,8 @@ def rows(bench):
     return f"{bench.name}.t"
 
 
-def test_setup_then_run_until_current_then_status(caretaker, rows, bench):
+@pytest.mark.usefixtures("rows")
+def test_setup_then_run_until_current_then_status(caretaker, bench):
     made = caretaker("setup", "--output", "json")
     ran = caretaker.run("--until-current", "--output", "json")
     status = caretaker("status", "--source", bench.name, "--output", "json")
@@ -132,7 +134,8 @@ def test_setup_twice_makes_nothing_more(caretaker):
     assert again.json["made"] == []
 
 
-def test_dry_run_says_where_a_run_would_begin_and_changes_nothing(caretaker, rows, bench):
+@pytest.mark.usefixtures("rows")
+def test_dry_run_says_where_a_run_would_begin_and_changes_nothing(caretaker, bench):
     bench.setup()
     planned = caretaker.run("--dry-run", "--output", "json")
 
@@ -141,7 +144,8 @@ def test_dry_run_says_where_a_run_would_begin_and_changes_nothing(caretaker, row
     assert bench.documents() == []
 
 
-def test_tail_needs_no_mongodb_and_is_what_run_writes(caretaker, rows, bench):
+@pytest.mark.usefixtures("rows")
+def test_tail_needs_no_mongodb_and_is_what_run_writes(caretaker, bench):
     bench.setup()
     options = json.loads(caretaker.config.read_text()) | {"source": bench.name}
     caretaker.config.write_text(json.dumps(options))
@@ -158,10 +162,16 @@ def test_tail_needs_no_mongodb_and_is_what_run_writes(caretaker, rows, bench):
     assert [each["seq"] for each in lines] == list(range(1, len(lines) + 1))
 
 
-def test_tail_of_one_table_counts_its_rows_from_1(caretaker, rows, bench):
-    bench.sql(f"CREATE TABLE {bench.name}.u (id INT PRIMARY KEY)", f"INSERT INTO {bench.name}.u VALUES (1)")
+@pytest.mark.usefixtures("rows")
+def test_tail_of_one_table_counts_its_rows_from_1(caretaker, bench):
+    bench.sql(
+        f"CREATE TABLE {bench.name}.u (id INT PRIMARY KEY)",
+        f"INSERT INTO {bench.name}.u VALUES (1)",
+    )
 
-    tailed = caretaker("tail", "--from", "earliest", "--until-current", "--table", rf"{bench.name}\.u")
+    tailed = caretaker(
+        "tail", "--from", "earliest", "--until-current", "--table", rf"{bench.name}\.u"
+    )
 
     documents = [json_util.loads(line) for line in tailed.out.splitlines()]
     (row,) = [each for each in documents if each["op"] != "ddl"]
@@ -169,7 +179,8 @@ def test_tail_of_one_table_counts_its_rows_from_1(caretaker, rows, bench):
     assert [each["seq"] for each in documents] == list(range(1, len(documents) + 1))
 
 
-def test_a_sync_stopped_with_ctrl_c_ends_with_0_and_wrote_all(caretaker, rows, bench):
+@pytest.mark.usefixtures("rows")
+def test_a_sync_stopped_with_ctrl_c_ends_with_0_and_wrote_all(caretaker, bench):
     bench.setup()
     process = caretaker.start(
         "run", "--source", bench.name, "--config", str(caretaker.config), "--output", "json"
@@ -240,7 +251,8 @@ def test_history_shows_a_row_and_undo_prints_what_takes_it_back(caretaker, rows,
     assert bench.server.ask(f"SELECT * FROM {rows} ORDER BY id") == [(1, "a"), (2, "b"), (3, "c")]
 
 
-def test_undo_takes_back_a_transaction(caretaker, rows, bench):
+@pytest.mark.usefixtures("rows")
+def test_undo_takes_back_a_transaction(caretaker, bench):
     bench.setup()
     caretaker.run("--until-current")
     (gtid,) = {each["src"]["gtid"] for each in bench.rows() if each["op"] == "d"}
@@ -264,11 +276,17 @@ def test_accept_gap_writes_the_loss_into_the_trail_and_goes_on(
         bench.sql(f"CREATE TABLE {name}.t (id INT PRIMARY KEY)")
         caretaker.run("--until-current")
         bench.sql(f"INSERT INTO {name}.t VALUES (1)", "FLUSH BINARY LOGS")
-        bench.sql("PURGE BINARY LOGS BEFORE NOW() + INTERVAL 1 DAY", f"INSERT INTO {name}.t VALUES (2)")
+        bench.sql(
+            "PURGE BINARY LOGS BEFORE NOW() + INTERVAL 1 DAY", f"INSERT INTO {name}.t VALUES (2)"
+        )
         lost = caretaker.run("--until-current")
-        wrong = caretaker("accept-gap", "--source", name, "--lost", f"{_uuid(server)}:77", "--reason", "r")
+        wrong = caretaker(
+            "accept-gap", "--source", name, "--lost", f"{_uuid(server)}:77", "--reason", "r"
+        )
         missing = wrong.err.split("--lost '")[1].split("'")[0]
-        accepted = caretaker("accept-gap", "--source", name, "--lost", missing, "--reason", "holidays")
+        accepted = caretaker(
+            "accept-gap", "--source", name, "--lost", missing, "--reason", "holidays"
+        )
         after = caretaker.run("--until-current")
 
         assert lost.code == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -52,7 +53,7 @@ def test_killed_under_load_the_trail_is_whole(either_bench, protocol):
 
     documents = bench.documents()
     assert [each["seq"] for each in documents] == list(range(1, len(documents) + 1))
-    by_key = {}
+    by_key: dict[int, list[dict[str, Any]]] = {}
     for each in bench.rows("t"):
         by_key.setdefault(each["meta"]["pk"], []).append(each)
     trail = {key: row_after(changes) for key, changes in by_key.items()}

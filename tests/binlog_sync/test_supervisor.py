@@ -51,8 +51,8 @@ def test_a_paused_source_starts_nothing():
 
 def test_a_run_without_a_sign_of_life_is_given_up():
     run = Running("r1", "started", ago(500))
-    dead = decide([run], [], Life(True, "r1", ago(61)), NOW)
-    fenced = decide([run], [], Life(True, "r2", ago(1)), NOW)
+    dead = decide([run], [], Life(reachable=True, holder_run_id="r1", seen_at=ago(61)), NOW)
+    fenced = decide([run], [], Life(reachable=True, holder_run_id="r2", seen_at=ago(1)), NOW)
     assert isinstance(dead, Fail)
     assert isinstance(fenced, Fail)
     assert dead.run_id == fenced.run_id == "r1"
@@ -61,7 +61,9 @@ def test_a_run_without_a_sign_of_life_is_given_up():
 def test_a_run_is_believed_while_it_lives_is_young_or_mongodb_is_away():
     old, young = Running("r1", "started", ago(500)), Running("r1", "started", ago(30))
     queued = Running("r1", "queued", None)
-    assert isinstance(decide([old], [], Life(True, "r1", ago(5)), NOW), Say)
+    assert isinstance(
+        decide([old], [], Life(reachable=True, holder_run_id="r1", seen_at=ago(5)), NOW), Say
+    )
     assert isinstance(decide([young], [], LIFE, NOW), Say)
     assert isinstance(decide([queued], [], LIFE, NOW), Say)
     assert isinstance(decide([old], [], Life(reachable=False), NOW), Say)
