@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +16,7 @@ from caretaker.errors import CaretakerError, CaseError, RefusedError
 from console.binlog_ends import open_mysql, plain, reading, told
 from console.options import output_option
 from console.output import echo, iso, print_json, print_table
+from resources.mysql.tables import Table
 
 _MOST_TRANSACTIONS = 10_000
 
@@ -110,12 +111,16 @@ def undo(*, table: str | None, key: str | None, gtid: str | None, last: int, out
             if not found:
                 raise RefusedError(f"the trail has no change of {table} {key}", target=table)
             changes = found[-last:]
-    statements = list(undo_statements(changes, _keys(changes)))
+    tables, complaint = _tables(changes)
+    statements = list(undo_statements(changes, _keys(changes, tables), _generated(tables)))
     if output == "json":
-        print_json({"changes": len(changes), "statements": statements})
-    else:
-        for statement in statements:
-            echo(statement)
+        told = {"changes": len(changes), "statements": statements}
+        print_json(told if complaint is None else {**told, "source": complaint})
+        return
+    if complaint is not None:
+        echo(f"-- keys are guessed and generated columns unknown: {complaint}")
+    for statement in statements:
+        echo(statement)
 
 
 def table_name(text: str) -> tuple[str, str]:
@@ -164,29 +169,51 @@ def _mariadb(text: str) -> list[str]:
     return names
 
 
-def _keys(changes: Sequence[dict[str, Any]]) -> dict[str, tuple[str, ...]]:
-    """Return the columns of each table's key; a source that is away leaves composite keys only."""
-    keys: dict[str, tuple[str, ...]] = {}
-    names = {
+def _tables(changes: Sequence[dict[str, Any]]) -> tuple[dict[str, Table], str | None]:
+    """Return the tables as the source has them now, and why some are not among them."""
+    tables: dict[str, Table] = {}
+    complaint = None
+    try:
+        with open_mysql("undo") as source:
+            for name in sorted(_names(changes)):
+                try:
+                    tables[name] = source.table(name)
+                except RefusedError as error:
+                    complaint = str(error)
+    except CaretakerError as error:
+        complaint = str(error)
+    return tables, complaint
+
+
+def _names(changes: Sequence[dict[str, Any]]) -> set[str]:
+    return {
         f"{change['meta']['db']}.{change['meta']['tbl']}"
         for change in changes
         if change["op"] in {"i", "u", "d"}
     }
-    for change in changes:
-        pk = change["meta"]["pk"]
-        if isinstance(pk, dict):
-            keys[f"{change['meta']['db']}.{change['meta']['tbl']}"] = tuple(pk)
-    for name in sorted(names - set(keys)):
-        keys[name] = _key_of(name, changes)
-    return keys
 
 
-def _key_of(name: str, changes: Sequence[dict[str, Any]]) -> tuple[str, ...]:
-    try:
-        with open_mysql("undo") as source:
-            return source.table(name).key
-    except CaretakerError:
-        return _guessed(name, changes)
+def _keys(
+    changes: Sequence[dict[str, Any]], tables: Mapping[str, Table]
+) -> dict[str, tuple[str, ...]]:
+    """Return the columns of each table's key; those of a composite one are in its changes."""
+    composite = {
+        f"{change['meta']['db']}.{change['meta']['tbl']}": tuple(change["meta"]["pk"])
+        for change in changes
+        if isinstance(change["meta"]["pk"], dict)
+    }
+    return {
+        name: composite.get(name)
+        or (tables[name].key if name in tables else _guessed(name, changes))
+        for name in _names(changes)
+    }
+
+
+def _generated(tables: Mapping[str, Table]) -> dict[str, frozenset[str]]:
+    return {
+        name: frozenset(column.name for column in table.columns if column.generated)
+        for name, table in tables.items()
+    }
 
 
 def _guessed(name: str, changes: Sequence[dict[str, Any]]) -> tuple[str, ...]:

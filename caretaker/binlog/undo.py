@@ -13,19 +13,25 @@ Document = Mapping[str, Any]
 
 
 def undo_statements(
-    changes: Iterable[Document], columns_of_key: Mapping[str, tuple[str, ...]]
+    changes: Iterable[Document],
+    columns_of_key: Mapping[str, tuple[str, ...]],
+    generated: Mapping[str, frozenset[str]],
 ) -> Iterator[str]:
     """Yield a statement for each change, the last one first.
 
     `columns_of_key`: of each `db.table` the primary key's columns; a table that is not in it, or
-    has none, is found by all the values that the change tells. What cannot be taken back is a
-    comment that says why.
+    has none, is found by all the values that the change tells. `generated`: its columns that the
+    server computes, and refuses to be told. What cannot be taken back is a comment that says why.
     """
     for change in sorted(changes, key=lambda each: -each["seq"]):
-        yield _undo(change, columns_of_key)
+        yield _undo(change, columns_of_key, generated)
 
 
-def _undo(change: Document, columns_of_key: Mapping[str, tuple[str, ...]]) -> str:
+def _undo(
+    change: Document,
+    columns_of_key: Mapping[str, tuple[str, ...]],
+    generated: Mapping[str, frozenset[str]],
+) -> str:
     op, seq = change["op"], change["seq"]
     if op not in {"i", "u", "d"}:
         return f"-- seq {seq}: {op}, which changed no row"
@@ -33,17 +39,21 @@ def _undo(change: Document, columns_of_key: Mapping[str, tuple[str, ...]]) -> st
     name = f"{meta['db']}.{meta['tbl']}"
     table = f"{_quoted(meta['db'])}.{_quoted(meta['tbl'])}"
     told: Mapping[str, Mapping[str, Any]] = change["chg"]
+    computed = generated.get(name, frozenset())
+    written = {column: sides for column, sides in told.items() if column not in computed}
     if op == "d":
-        names = ", ".join(_quoted(column) for column in told)
-        values = ", ".join(_literal(sides.get("f")) for sides in told.values())
+        names = ", ".join(_quoted(column) for column in written)
+        values = ", ".join(_literal(sides.get("f")) for sides in written.values())
         return f"INSERT INTO {table} ({names}) VALUES ({values});"
     where = _where(change, columns_of_key.get(name, ()))
     if where is None:
         return f"-- seq {seq}: {name} has no primary key: the row cannot be told from others"
     if op == "i":
         return f"DELETE FROM {table} WHERE {where} LIMIT 1;"
+    if not written:
+        return f"-- seq {seq}: only columns that the server computes by itself"
     sets = ", ".join(
-        f"{_quoted(column)} = {_literal(side.get('f'))}" for column, side in told.items()
+        f"{_quoted(column)} = {_literal(side.get('f'))}" for column, side in written.items()
     )
     return f"UPDATE {table} SET {sets} WHERE {where} LIMIT 1;"
 

@@ -9,6 +9,7 @@ import pytest
 
 from resources.mongodb.settings import MongoDBSettings
 from tests.binlog_sync.bench import Bench
+from tests.binlog_sync.shell import Shell
 
 _numbers = itertools.count(1)
 
@@ -37,3 +38,21 @@ def either_bench(source_server, mongodb_server, name):
     """The same with MySQL and with MariaDB."""
     with Bench(source_server, MongoDBSettings(mongodb_server.url, name), name) as bench:
         yield bench
+
+
+@pytest.fixture
+def caretaker(bench, tmp_path, capsys):
+    """`caretaker binlog` against the bench."""
+    return Shell(bench, tmp_path, capsys)
+
+
+@pytest.fixture
+def rows(bench):
+    """Three rows, one changed, one deleted."""
+    bench.sql(
+        f"CREATE TABLE {bench.name}.t (id INT PRIMARY KEY, v VARCHAR(20))",
+        f"INSERT INTO {bench.name}.t VALUES (1, 'a'), (2, 'b'), (3, 'c')",
+        f"UPDATE {bench.name}.t SET v = 'B' WHERE id = 2",
+        f"DELETE FROM {bench.name}.t WHERE id = 3",
+    )
+    return f"{bench.name}.t"
