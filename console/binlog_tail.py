@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import bson
 import click
@@ -23,13 +24,13 @@ from console.environment import use_log_format
 from console.options import log_format_option, with_config_file
 from console.runs import counted_stops
 from ops.binlog import hash_secret
+from ops.binlog_beginning import refuse_problems
 from ops.binlog_config import BinlogSyncConfig
 from ops.binlog_cross_check import CrossCheck
 from ops.binlog_filters import filters_of
 from ops.binlog_metrics import Metrics
 from ops.binlog_queue import Entry, Written
 from ops.binlog_reader import End, Reader, Reading
-from ops.binlog_syncer import refuse_problems
 from ops.events import Event
 from ops.logs import say
 from resources.mysql.zstd import decompress
@@ -99,7 +100,8 @@ def tail(
 def _follow(config: BinlogSyncConfig, *, reference: bool) -> None:
     policy = config.policy()
     filters = filters_of(policy, hash_secret(policy))
-    name = f"{policy.source}, tail"
+    # Two that follow under one name end each other's dumps: that of `run`, and of a second tail.
+    name = f"{policy.source}, tail {uuid4()}"
     with open_mysql(name) as source:
         refuse_problems(source, _warn)
         checkpoint = source.at(policy.start)
@@ -129,9 +131,7 @@ def _follow(config: BinlogSyncConfig, *, reference: bool) -> None:
                     say=_warn,
                     metrics=Metrics(),
                     stop=threading.Event(),
-                    cross_check=CrossCheck(source.flavor(), filters, charsets, percent=100.0)
-                    if reference
-                    else None,
+                    cross_check=CrossCheck(filters, charsets, percent=100.0) if reference else None,
                 )
                 reader = Reader(reading, checkpoint, goal=goal)
                 if reader.run(dump) is End.GOAL:

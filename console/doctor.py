@@ -127,6 +127,14 @@ def _mongodb() -> Iterator[Diagnosis]:
     with Trail.open_to_read(settings) as trail:
         missing = trail.check()
         yield Diagnosis("mongodb", "connection", "ok", settings.place)
+        if trail.announces_transactions():
+            yield Diagnosis("mongodb", "transactions", "ok", "announced; each run proves them")
+        else:
+            detail = (
+                "it is no replica set, so a sync would refuse: --replSet and rs.initiate(), or "
+                "--protocol idempotent"
+            )
+            yield Diagnosis("mongodb", "transactions", "warn", detail)
         for problem in missing:
             yield Diagnosis("mongodb", "layout", "warn", f"{problem.found}: {problem.fix}")
         if not missing:

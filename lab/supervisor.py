@@ -72,7 +72,7 @@ class Child:
     command: Sequence[str]
     is_ready: Callable[[], bool]
     waits_for: str
-    ready_within_s: float = 60.0
+    ready_within_s: float = 180.0
     ends_within_s: float = 10.0
     spares_its_own: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)

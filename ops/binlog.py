@@ -15,7 +15,8 @@ from ops.binlog_events import of_the_sink
 from ops.binlog_guard import RunGuard
 from ops.binlog_metrics import Metrics
 from ops.binlog_observing import Observer
-from ops.binlog_syncer import Parts, Summary, Syncer
+from ops.binlog_parts import Parts
+from ops.binlog_syncer import Summary, Syncer
 from ops.errors import final_errors, step_errors
 from ops.events import emit
 from ops.logs import STARTED_BY

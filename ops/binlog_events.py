@@ -48,6 +48,18 @@ def connected(server_uuid: str, checkpoint: Checkpoint) -> Event:
     )
 
 
+def waiting_to_begin(error: Exception, pause_s: float, left_s: float) -> Event:
+    """An end is away before anything has begun."""
+    return _told(
+        "binlog_waiting",
+        f"Not begun yet ({error}); trying again in {pause_s:.1f} s, for {left_s:.0f} s more",
+        logging.WARNING,
+        error=str(error),
+        pause_s=round(pause_s, 3),
+        left_s=round(left_s),
+    )
+
+
 def disconnected(error: Exception, pause_s: float) -> Event:
     """The dump broke."""
     return _told(

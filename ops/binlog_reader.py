@@ -35,6 +35,7 @@ from ops.binlog_cross_check import CrossCheck
 from ops.binlog_metrics import Metrics
 from ops.binlog_queue import Entry, Schema, Written
 from ops.events import Event
+from resources.mysql.known_types import AskedTypes
 
 #: How long a read of a silent source takes before we look whether to stop.
 _READ_S = 0.25
@@ -131,7 +132,6 @@ class Reader:
         """
         if self._goal is not None and self._reached(self._handed.position):
             return End.GOAL
-        check = self._reading.cross_check
         stop, caught_up = self._reading.stop, self._reading.metrics.caught_up
         while self._end is None:
             if stop.is_set():
@@ -140,8 +140,6 @@ class Reader:
             payloads = dump.read(_READ_S)
             caught_up(not payloads)
             for payload in payloads:
-                if check is not None:
-                    check.payload(payload)
                 for item in self._stream.feed(payload):
                     self._take(item)
                 if self._end is not None or stop.is_set():
@@ -176,6 +174,9 @@ class Reader:
             self._hand_over(full)
 
     def _statement(self, item: Ddl) -> list[Batch]:
+        known_types = self._reading.known_types
+        if isinstance(known_types, AskedTypes):
+            known_types.forget()
         if item.administrative:
             return []
         self._reading.metrics.statement()

@@ -13,7 +13,8 @@ import threading
 
 from caretaker.binlog.policy import SyncPolicy
 from caretaker.errors import CaretakerError
-from ops.binlog_syncer import Parts, Syncer
+from ops.binlog_parts import Parts
+from ops.binlog_syncer import Syncer
 from ops.events import Event
 from resources.mongodb.offsets import Holder
 from resources.mongodb.settings import MongoDBSettings, Protocol

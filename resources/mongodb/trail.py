@@ -124,6 +124,14 @@ class Trail:
         """Return what `setup` would have to make."""
         return self._run(lambda: list(layout.problems(self._db)), "looking at indexes")
 
+    def announces_transactions(self) -> bool:
+        """Return whether the server says that it is one of a replica set, or stands before one.
+
+        No proof, which would have to write: `open` proves it.
+        """
+        said = self._run(lambda: self._client.admin.command("hello"), "asking what it is")
+        return "setName" in said or said.get("msg") == "isdbgrid"
+
     # --- who writes ---------------------------------------------------------------------------
 
     def acquire(self, source: str, holder: Holder) -> Held:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from types import TracebackType
 from typing import Self
+from uuid import uuid4
 
 from caretaker.binlog import preflight
 from caretaker.binlog.charsets import Charsets
@@ -61,8 +62,9 @@ class MySQLSource:
     def __init__(self, settings: MySQLSettings, name: str = "audit") -> None:
         self.settings = settings
         self.follower = follower(name, settings.server_id)
-        # for short looks while the dump itself goes on
-        self._aside = follower(f"{name}, aside")
+        # For short looks while the dump itself goes on, and somebody else looks, too: under one
+        # name they would end each other's, and half a look reads as a binlog that began anew.
+        self._aside = follower(f"{name}, aside {uuid4()}")
         self._session: Session | None = None
 
     def flavor(self) -> Flavor:

@@ -12,7 +12,8 @@ import pymongo
 from pymongo.errors import PyMongoError
 
 from caretaker.binlog.policy import SyncPolicy
-from ops.binlog_syncer import Parts, Summary, Syncer
+from ops.binlog_parts import Parts
+from ops.binlog_syncer import Summary, Syncer
 from ops.events import Event
 from resources.mongodb.offsets import Holder
 from resources.mongodb.settings import MongoDBSettings, Protocol
