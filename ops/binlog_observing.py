@@ -20,8 +20,10 @@ BINLOG_OFFSETS = dg.AssetKey("binlog_offsets")
 
 #: Looks that a picture shows: 12 hours of minutes.
 _KEPT = 720
-#: A picture is thirty times as large as the numbers: not with each of a week's 10,000.
+#: A picture is thirty times as large as the numbers: not with each of a week's 10,000. A young
+#: sync, which somebody looks at, has one more often: each time it is half as old again.
 _PICTURE_EVERY_S = 900.0
+_OLDER_BY = 1 / 3
 #: A check that stays as it is is said again, so that it does not look forgotten.
 _CHECKS_EVERY_S = 1800.0
 
@@ -36,7 +38,8 @@ class Observer:
         self._vitals = vitals
         self._every_s = every_s
         self._looks: deque[Look] = deque(maxlen=_KEPT)
-        self._at = self._pictured = self._checked = -1e9
+        self._at = self._checked = -1e9
+        self._began = self._pictured = time.monotonic()
         self._before: Vitals | None = None
         self._passed: dict[str, bool] = {}
 
@@ -51,7 +54,8 @@ class Observer:
         self._at = time.monotonic()
         self._looks.append(Look(utc_now(), now.lag_s, now.rows_per_s))
         metadata = rows_metadata(now)
-        if self._at - self._pictured >= _PICTURE_EVERY_S:
+        age_s = self._at - self._began
+        if self._at - self._pictured >= min(_PICTURE_EVERY_S, age_s * _OLDER_BY):
             self._pictured = self._at
             metadata["picture"] = embedded(lambda: sync_picture(self._looks), "lag and rate")
         self._log_event(dg.AssetObservation(asset_key=ROW_CHANGES, metadata=metadata))
@@ -87,6 +91,7 @@ def evaluation(verdict: Verdict) -> dg.AssetCheckEvaluation:
 def rows_metadata(now: Vitals) -> dict[str, Any]:
     """Return the numbers that plot over time."""
     told: Mapping[str, float | int | str | None] = {
+        "in_words": _standing(now),
         "lag_s": None if now.lag_s is None else round(now.lag_s, 3),
         "rows_per_s": round(now.rows_per_s, 1),
         "kb_per_s": round(now.bytes_per_s / 1000, 1),
@@ -108,6 +113,7 @@ def rows_metadata(now: Vitals) -> dict[str, Any]:
 def position_metadata(now: Vitals) -> dict[str, Any]:
     """Return where the trail is."""
     told: Mapping[str, float | int | str | None] = {
+        "in_words": _safety(now),
         "gtid": now.gtid,
         "file": now.file,
         "pos": now.pos,
@@ -115,3 +121,23 @@ def position_metadata(now: Vitals) -> dict[str, Any]:
         "purge_margin_s": None if now.purge_margin_s is None else round(now.purge_margin_s),
     }
     return {name: value for name, value in told.items() if value is not None}
+
+
+def _standing(now: Vitals) -> str:
+    if now.lag_s is None:
+        behind = "Nothing is known of the lag yet"
+    elif now.lag_s == 0:
+        behind = "All that the source has is in the trail"
+    else:
+        behind = f"{now.lag_s:.1f} s behind the source"
+    away = {"open": "; MongoDB is away", "half_open": "; MongoDB may be back"}.get(now.breaker, "")
+    return f"{behind}; {now.seq:,} documents in all, {now.rows_per_s:.1f} a second{away}."
+
+
+def _safety(now: Vitals) -> str:
+    place = f"{now.file}:{now.pos}" if now.gtid is None else "the transactions in gtid"
+    done = f"Everything up to {place} is in the trail, seq 1 to {now.seq:,}."
+    if now.purge_margin_s is None:
+        return done
+    days = now.purge_margin_s / 86_400
+    return f"{done} What comes next stays in the source for {days:.1f} more days."

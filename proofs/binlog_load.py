@@ -9,9 +9,14 @@ from typing import Any
 
 #: Rows that every other transaction changes again.
 _HOT = 10
-_SIZES = (1, 1, 1, 2, 5, 30, 200, 1500, 50_000)
-_SHORT_SIZES = (1, 1, 2, 5, 30, 200, 3000)
+#: How many rows, and how often of a thousand.
+_SIZES = {1: 350, 2: 200, 5: 150, 30: 130, 200: 100, 1500: 50, 8000: 15, 50_000: 5}
+_SHORT_SIZES = {1: 400, 2: 200, 5: 150, 30: 130, 200: 100, 3000: 20}
 _ROWS_A_STATEMENT = 5000
+#: A transaction is followed by a pause as if so many rows a second were all that is written: a
+#: backlog of minutes would have every kill fall into the same few transactions.
+_ROWS_A_SECOND = 2500
+_LONGEST_PAUSE_S = 8.0
 
 
 class Load(threading.Thread):
@@ -19,6 +24,7 @@ class Load(threading.Thread):
 
     Attributes:
         changes: Rows inserted, changed and deleted, as the server counted them.
+        largest: Rows of the largest transaction.
     """
 
     def __init__(self, server: Any, database: str, seed: int, *, short: bool) -> None:
@@ -29,7 +35,7 @@ class Load(threading.Thread):
         self._sizes = _SHORT_SIZES if short else _SIZES
         self._enough = threading.Event()
         self._next = _HOT + 1
-        self.changes = 0
+        self.changes = self.largest = 0
         self.failure: BaseException | None = None
 
     def prepare(self) -> None:
@@ -47,9 +53,14 @@ class Load(threading.Thread):
         try:
             connection = self._server.connect(autocommit=False, database=self._database)
             with contextlib.closing(connection), connection.cursor() as cursor:
-                while not self._enough.wait(self._chance.uniform(0.0, 0.03)):
-                    self._transaction(cursor)
+                # One of the largest for certain, and early.
+                size = max(self._sizes)
+                while not self._enough.is_set():
+                    self._transaction(cursor, size)
                     connection.commit()
+                    self.largest = max(self.largest, size)
+                    self._enough.wait(min(size / _ROWS_A_SECOND + 0.01, _LONGEST_PAUSE_S))
+                    (size,) = self._chance.choices(*zip(*self._sizes.items(), strict=True))
         except Exception as error:  # noqa: BLE001 - the proof judges it
             self.failure = error
 
@@ -60,8 +71,8 @@ class Load(threading.Thread):
         if self.failure is not None:
             raise self.failure
 
-    def _transaction(self, cursor: Any) -> None:
-        left = self._chance.choice(self._sizes)
+    def _transaction(self, cursor: Any, size: int) -> None:
+        left = size
         while left > 0:
             count = min(left, _ROWS_A_STATEMENT)
             first, self._next = self._next, self._next + count

@@ -23,17 +23,16 @@ def lab_bench(mysql_server, name):
     ):
         bench.setup()
         bench.sql(f"CREATE TABLE {name}.t (id INT PRIMARY KEY)")
-        bench.mongodb = mongodb
-        yield bench
+        yield bench, mongodb
 
 
 def test_who_follows_to_the_end_takes_the_time_that_it_takes(lab_bench):
     """A slow MongoDB, and more to write at the goal than a stop would have time for."""
-    bench = lab_bench
+    bench, mongodb = lab_bench
     values = ", ".join(f"({number})" for number in range(400))
     bench.sql(f"INSERT INTO {bench.name}.t VALUES {values}")
     slow = Fault(match=r"commitTransaction", action=Action.LATENCY, seconds=0.15)
-    bench.mongodb.faults.add(slow)
+    mongodb.faults.add(slow)
 
     summary = bench.sync(shutdown_flush_s=1.0, batch_rows=20, protocol="direct")
 
@@ -73,9 +72,9 @@ def test_what_stays_away_ends_the_wait(bench, monkeypatch):
 
 def test_a_mongodb_that_is_away_for_a_moment_while_it_begins_costs_no_run(lab_bench):
     """Longer away than the five tries of one question take."""
-    bench = lab_bench
+    bench, mongodb = lab_bench
     away = Fault(match=r"findAndModify .*binlog_offsets", action=Action.RESET_BEFORE, times=7)
-    bench.mongodb.faults.add(away)
+    mongodb.faults.add(away)
     bench.sql(f"INSERT INTO {bench.name}.t VALUES (1)")
 
     bench.sync()
