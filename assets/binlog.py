@@ -25,8 +25,9 @@ row_changes = dg.AssetSpec(
     ROW_CHANGES,
     deps=[mysql_databases],
     description=(
-        "The audit trail: a document for every row change of the source, written once. Observed "
-        "every minute by the sync that writes it: lag, rates, errors."
+        "The audit trail: a document for every row change of the source, written once. No run "
+        "materializes it: one long run of binlog_sync writes it all the time, and tells every "
+        "minute how far behind it is, how much it writes, and what fails."
     ),
     group_name=GROUP,
     owners=OWNERS,
@@ -36,7 +37,12 @@ row_changes = dg.AssetSpec(
 binlog_offsets = dg.AssetSpec(
     BINLOG_OFFSETS,
     deps=[mysql_databases],
-    description="How far the trail of each source is: GTID set, file and position, seq.",
+    description=(
+        "How far the trail of the source is: which transactions are in it (gtid), where in the "
+        "binlog the next one begins (file, pos), how many documents there are (seq), and for how "
+        "many seconds more the source keeps what was not read yet (purge_margin_s). A sync that "
+        "was stopped or killed goes on exactly here."
+    ),
     group_name=GROUP,
     owners=OWNERS,
     kinds={"mongodb"},

@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-NAMES = ("binlog_decode", "binlog_sync", "translog_reset")
+NAMES = ("binlog_decode", "binlog_sync", "supervision", "translog_reset")
 
 
 def main() -> int:

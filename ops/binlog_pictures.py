@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from caretaker.binlog.alerts import LAG_S
-from ops.pictures import _axes, _dates, _legend, _png, _said, _title
+from ops.pictures import date_axis, headline, legend_below, plot_area, png_of, words_instead
 
 _LAG, _RATE, _LIMIT = "#D55E00", "#0072B2", "#222222"
 
@@ -25,8 +25,10 @@ def sync_picture(looks: Iterable[Look]) -> bytes:
     """Draw the lag against its limit, and the rate behind it on an axis of its own."""
     shown = list(looks)
     if len(shown) < 2:  # noqa: PLR2004 - a line has two ends
-        return _said("The sync has just begun", "The next observations draw its lag and its rate.")
-    figure, axes = _axes(3.6, left=0.08)
+        return words_instead(
+            "The sync has just begun", "The next observations draw its lag and its rate."
+        )
+    figure, axes = plot_area(3.6, left=0.08)
     times = [look.at for look in shown]
     rates = axes.twinx()
     for side in ("top", "right", "left", "bottom"):
@@ -50,13 +52,13 @@ def sync_picture(looks: Iterable[Look]) -> bytes:
     axes.set_ylim(0, max(LAG_S * 1.4, *(lag for _, lag in known), 0) * 1.05)
     axes.set_zorder(rates.get_zorder() + 1)
     axes.patch.set_visible(False)
-    _dates(axes, times[0], max(times[-1], times[0] + timedelta(minutes=1)))
-    _legend(figure, axes)
+    date_axis(axes, times[0], max(times[-1], times[0] + timedelta(minutes=1)))
+    legend_below(figure, axes)
     newest = shown[-1]
     lag = "unknown" if newest.lag_s is None else f"{newest.lag_s:.1f} s"
-    _title(
+    headline(
         figure,
         "How far the audit trail is behind its source",
         f"Now {lag} behind, {newest.rows_per_s:,.0f} documents a second. Times are UTC.",
     )
-    return _png(figure)
+    return png_of(figure)

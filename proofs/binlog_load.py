@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import threading
+from collections.abc import Callable
 from typing import Any
 
 #: Rows that every other transaction changes again.
@@ -17,22 +18,36 @@ _ROWS_A_STATEMENT = 5000
 #: backlog of minutes would have every kill fall into the same few transactions.
 _ROWS_A_SECOND = 2500
 _LONGEST_PAUSE_S = 8.0
+_AHEAD_AT_MOST = 20_000
 
 
 class Load(threading.Thread):
     """Writes until told to end; what it wrote the source knows, and nobody else is asked.
+
+    Args:
+        stored: How many of its changes have arrived; it does not get far ahead of them.
 
     Attributes:
         changes: Rows inserted, changed and deleted, as the server counted them.
         largest: Rows of the largest transaction.
     """
 
-    def __init__(self, server: Any, database: str, seed: int, *, short: bool) -> None:
+    def __init__(
+        self,
+        server: Any,
+        database: str,
+        seed: int,
+        *,
+        short: bool,
+        stored: Callable[[], int] | None = None,
+    ) -> None:
         super().__init__(name="load", daemon=True)
         self._server = server
         self._database = database
         self._chance = random.Random(seed)  # noqa: S311 - a load, no secret
         self._sizes = _SHORT_SIZES if short else _SIZES
+        self._stored = stored
+        self._known = 0
         self._enough = threading.Event()
         self._next = _HOT + 1
         self.changes = self.largest = 0
@@ -56,6 +71,9 @@ class Load(threading.Thread):
                 # One of the largest for certain, and early.
                 size = max(self._sizes)
                 while not self._enough.is_set():
+                    if self._is_far_ahead():
+                        self._enough.wait(_LONGEST_PAUSE_S / 16)
+                        continue
                     self._transaction(cursor, size)
                     connection.commit()
                     self.largest = max(self.largest, size)
@@ -70,6 +88,13 @@ class Load(threading.Thread):
         self.join(120.0)
         if self.failure is not None:
             raise self.failure
+
+    def _is_far_ahead(self) -> bool:
+        if self._stored is None:
+            return False
+        if self.changes - self._known > _AHEAD_AT_MOST:
+            self._known = self._stored()
+        return self.changes - self._known > _AHEAD_AT_MOST
 
     def _transaction(self, cursor: Any, size: int) -> None:
         left = size

@@ -114,7 +114,9 @@ def rounds(protocol: str, chance: random.Random, *, short: bool) -> Iterator[Rou
 def _deal(protocol: str, chance: random.Random, *, short: bool) -> list[Round]:
     left_behind = _LEFT_BEHIND[protocol]
     at_work = [
-        Round((replace(aim, number=chance.randint(1, _LATEST)),)) for aim in AT_WORK[protocol]
+        # Batches are deleted sixteen at a time: a second time is long in coming.
+        Round((aim if aim.moment == _CLEAN else replace(aim, number=chance.randint(1, _LATEST)),))
+        for aim in AT_WORK[protocol]
     ]
     recovered = [Round((left_behind, aim)) for aim in _RECOVERED[protocol]]
     taken = [Round((left_behind, aim)) for aim in _TAKEN]

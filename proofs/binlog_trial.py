@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pymongo
 import pymysql
+from pymongo.errors import PyMongoError
 
 from lab.faults import Fault
 from lab.mongodb.server import LabMongoDB
@@ -29,6 +31,7 @@ from resources.mongodb.trail import Trail
 _COMES_WITHIN_S = 20.0
 _ENDS_WITHIN_S = 900.0
 _TOLD_EVERY = 10
+_BATCH_ROWS = (50, 200, 1000)
 _DUMPS = "SELECT id FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'"
 
 
@@ -52,13 +55,13 @@ class Trial:
         self._protocol = protocol
         self.verdict = Verdict(kind, protocol)
         self._chance = random.Random()  # noqa: S311 - moments, no secret
-        self._told = 0
+        self._told = self._seq = 0
 
     def run(self, kills: int, seed: int, *, short: bool) -> Verdict:
         """Kill so often, let the last one finish, and compare."""
         verdict, began = self.verdict, time.monotonic()
         self._chance.seed(f"{seed} {self._name}")
-        load = Load(self._source, self._name, seed, short=short)
+        load = Load(self._source, self._name, seed, short=short, stored=self._stored)
         load.prepare()
         with Trail.open(MongoDBSettings(self._mongodb.url, self._name)) as trail:
             trail.setup()
@@ -76,6 +79,16 @@ class Trial:
         verdict.compare(self._source, self._name, self._mongodb.url)
         verdict.seconds = round(time.monotonic() - began, 1)
         return verdict
+
+    def _stored(self) -> int:
+        """Ask how far the trail is; MongoDB may just have been killed."""
+        try:
+            with pymongo.MongoClient[dict[str, Any]](self._mongodb.url) as client:
+                found = client[self._name]["binlog_offsets"].find_one({"_id": self._name})
+        except PyMongoError:
+            found = None
+        self._seq = self._seq if found is None else int(found["seq"])
+        return self._seq
 
     def _deck(self, *, short: bool) -> Iterator[Round]:
         return rounds(self._protocol, self._chance, short=short)
@@ -109,6 +122,7 @@ class Trial:
             if gate.struck.is_set():
                 self._count(aim.moment)
             else:
+                print(f"missed: {aim}; {_read(syncer.answer)[-300:]!r}", file=sys.stderr)
                 self.verdict.missed += 1
                 self._kill(syncer, str(Trouble.NONE))
 
@@ -182,6 +196,8 @@ class Trial:
                 "include": [rf"{self._name}\..*"],
                 "protocol": self._protocol,
                 "flush_after_s": 0.05,
+                # Another size each time: what one staged or cut, the next one has to take up.
+                "batch_rows": self._chance.choice(_BATCH_ROWS),
                 **policy,
             },
         }

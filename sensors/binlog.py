@@ -2,6 +2,7 @@
 
 # No postponed annotations here: Dagster reads those of a sensor as they stand.
 import os
+import socket
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -11,6 +12,7 @@ from caretaker.binlog.supervision import Ended, Ending, Fail, Life, Running, Sta
 from caretaker.errors import CaretakerError, TransientError
 from ops.binlog_standing import RESUMED, standing_options
 from resources.clock import utc_now
+from resources.mongodb.offsets import Holder
 from resources.mongodb.resource import MongoDBResource
 from resources.mongodb.settings import DATABASE, URI
 from resources.mysql.settings import MYSQL_URL
@@ -28,7 +30,7 @@ _LOOKED_AT = 10
 
 @dg.sensor(
     job_name=_JOB,
-    minimum_interval_seconds=10,
+    minimum_interval_seconds=5,
     default_status=dg.DefaultSensorStatus.RUNNING,
     tags={"caretaker/wing": "binlog"},
     description=(
@@ -74,7 +76,8 @@ def _runs(instance: dg.DagsterInstance) -> tuple[list[Running], list[Ended]]:
             running.append(Running(run.run_id, run.status.value.lower(), started))
         else:
             at = _moment(record.end_time) or record.update_timestamp
-            ended.append(Ended(run.run_id, how, at, RESUMED in run.tags))
+            lived_s = (record.end_time or 0.0) - (record.start_time or record.end_time or 0.0)
+            ended.append(Ended(run.run_id, how, at, RESUMED in run.tags, lived_s))
     return running, ended
 
 
@@ -89,7 +92,21 @@ def _life(mongodb: MongoDBResource, source: str) -> Life:
         holder_run_id=offset.holder.run_id if offset.holder is not None else "",
         seen_at=offset.at,
         paused=f"{offset.paused.by}: {offset.paused.reason}" if offset.paused is not None else "",
+        gone=_gone(offset.holder),
     )
+
+
+def _gone(holder: Holder | None) -> str:
+    """Say that a holder's process has ended, where that can be seen from here."""
+    if holder is None or not holder.pid or holder.host != socket.gethostname():
+        return ""
+    try:
+        os.kill(holder.pid, 0)
+    except ProcessLookupError:
+        return f"there is no process {holder.pid} on {holder.host} any more"
+    except OSError:
+        return ""
+    return ""
 
 
 def _moment(seconds: float | None) -> datetime | None:

@@ -13,6 +13,8 @@ STALE_AFTER = timedelta(seconds=60)
 #: A run connects, proves transactions and recovers before its first sign of life.
 BELIEVED_FOR = timedelta(seconds=120)
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 300.0
+#: A run that worked for so long and then failed says nothing against the next one.
+STEADY_AFTER_S = 30.0
 
 
 class Ending(StrEnum):
@@ -42,12 +44,14 @@ class Ended:
 
     Attributes:
         resumed: An operator took back that he terminated it.
+        lived_s: From its start to its end; 0 where it never started.
     """
 
     run_id: str
     how: Ending
     at: datetime
     resumed: bool = False
+    lived_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +61,15 @@ class Life:
     Attributes:
         reachable: MongoDB answered; otherwise nothing else here means anything.
         paused: By whom and why; empty where it is not.
+        gone: Which process of the holder is known to have ended; empty where that is not known,
+            as of one on another host.
     """
 
     reachable: bool
     holder_run_id: str = ""
     seen_at: datetime | None = None
     paused: str = ""
+    gone: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +127,10 @@ def decide(
 
 
 def failed_in_a_row(ended: Sequence[Ended]) -> int:
-    """Return how many of the newest runs failed, one after the other."""
+    """Return how many of the newest runs failed, one after the other, soon after their start."""
     count = 0
     for run in ended:
-        if run.how is not Ending.FAILURE:
+        if run.how is not Ending.FAILURE or run.lived_s >= STEADY_AFTER_S:
             break
         count += 1
     return count
@@ -132,6 +139,9 @@ def failed_in_a_row(ended: Sequence[Ended]) -> int:
 def _watch(run: Running, life: Life, now: datetime) -> Decision:
     if run.started_at is None:
         return Say(f"run {run.run_id[:8]} is {run.status}")
+    if life.gone and life.holder_run_id == run.run_id:
+        # A code server that was killed together with its run leaves it started for ever.
+        return Fail(run.run_id, f"run {run.run_id[:8]} is dead: {life.gone}")
     if now - run.started_at < BELIEVED_FOR or not life.reachable:
         return Say(f"run {run.run_id[:8]} is {run.status}")
     theirs = life.seen_at if life.holder_run_id == run.run_id else None

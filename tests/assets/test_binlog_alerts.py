@@ -22,8 +22,21 @@ WELL = {
 
 
 @pytest.fixture
-def judged(instance):
-    """Return a function that judges an observation, and returns which checks passed."""
+def verdicts(instance):
+    """Return a function that judges what was observed last, and returns which checks passed."""
+
+    def judge():
+        job = dg.define_asset_job("alerts", dg.AssetSelection.checks_for_assets(row_changes.key))
+        definitions = dg.Definitions([row_changes], asset_checks=[binlog_alerts], jobs=[job])
+        result = definitions.resolve_job_def("alerts").execute_in_process(instance=instance)
+        return {each.check_name: each.passed for each in result.get_asset_check_evaluations()}
+
+    return judge
+
+
+@pytest.fixture
+def judged(instance, verdicts):
+    """Return a function that observes, and returns which checks passed."""
 
     def judge(rows, margin_s=86_400.0):
         told = ((ROW_CHANGES, rows), (BINLOG_OFFSETS, {"purge_margin_s": margin_s}))
@@ -31,13 +44,6 @@ def judged(instance):
             instance.report_runless_asset_event(dg.AssetObservation(key, metadata=numbers))
         return verdicts()
 
-    def verdicts():
-        job = dg.define_asset_job("alerts", dg.AssetSelection.checks_for_assets(row_changes.key))
-        definitions = dg.Definitions([row_changes], asset_checks=[binlog_alerts], jobs=[job])
-        result = definitions.resolve_job_def("alerts").execute_in_process(instance=instance)
-        return {each.check_name: each.passed for each in result.get_asset_check_evaluations()}
-
-    judge.without_observation = verdicts
     return judge
 
 
@@ -75,5 +81,5 @@ def test_at_the_limit_nobody_is_woken(judged, rows):
     assert all(judged(WELL | rows, 3600.0).values())
 
 
-def test_what_nobody_observed_is_no_alert(judged):
-    assert all(judged.without_observation().values())
+def test_what_nobody_observed_is_no_alert(verdicts):
+    assert all(verdicts().values())

@@ -6,7 +6,6 @@ import pytest
 
 from caretaker.binlog import rows
 from caretaker.errors import CorruptEventError
-from tests.binlog_sync.bench import Running, wait_until
 
 
 @pytest.fixture
@@ -49,25 +48,6 @@ def test_a_difference_stops_before_the_row_is_written(typed, monkeypatch):
     with pytest.raises(CorruptEventError, match=r"a\.t: we read 99, mysql-replication -5"):
         typed.sync(cross_check_percent=100)
     assert typed.rows("t") == []
-
-
-def test_the_rest_of_a_transaction_is_checked_after_it_was_cut(bench):
-    """What is in the trail already has no documents: rows and documents still belong together."""
-    bench.setup()
-    bench.sql(f"CREATE TABLE {bench.name}.t (id INT PRIMARY KEY, v VARCHAR(40))")
-    bench.sync()
-    values = ", ".join(f"({number}, 'v{number}')" for number in range(3000))
-    with bench.syncer(batch_rows=7, queue_bytes=1 << 20, cross_check_percent=100) as syncer:
-        running = Running(syncer, bench.told).ready()
-        bench.sql(f"INSERT INTO {bench.name}.t VALUES {values}")
-        wait_until(lambda: bench.rows("t"), "the first rows")
-        syncer.stop()
-        running.end()
-    assert bench.offset()["inflight"] is not None
-
-    bench.sync(cross_check_percent=100)
-
-    assert [each["meta"]["pk"] for each in bench.rows("t")] == list(range(3000))
 
 
 def test_compressed_transactions_are_checked_too(start_mysql, mongodb_server, name, monkeypatch):

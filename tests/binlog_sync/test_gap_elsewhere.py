@@ -16,9 +16,9 @@ from tests.binlog_sync.shell import Shell
 def server(request):
     """Give a source of one's own, so that its binlogs may be purged."""
     if request.param == "MariaDB":
-        return request.getfixturevalue("start_mariadb")().start()
+        return request.getfixturevalue("start_mariadb")()
     start = request.getfixturevalue("start_mysql")
-    return start(gtid_mode="OFF", enforce_gtid_consistency="OFF").start()
+    return start(gtid_mode="OFF", enforce_gtid_consistency="OFF")
 
 
 def test_a_loss_is_named_accepted_and_written_and_the_next_run_goes_on(

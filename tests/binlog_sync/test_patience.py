@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 
 import pytest
@@ -55,19 +56,18 @@ def test_a_source_that_is_away_at_the_start_is_waited_for(start_mysql, mongodb_s
         bench.sync()
         assert [each["meta"]["pk"] for each in bench.rows("t")] == [1]
     assert bench.said()[0].startswith("Not begun yet (")
-    assert "trying again in 0.1 s, for 60 s more" in bench.said()[0]
+    assert re.search(r"; trying again in 0\.1 s, for \d+ s more$", bench.said()[0])
 
 
 def test_what_stays_away_ends_the_wait(bench, monkeypatch):
     bench.setup()
-    monkeypatch.setattr(binlog_beginning, "BEGINS_WITHIN_S", 0.5)
+    monkeypatch.setattr(binlog_beginning, "BEGINS_WITHIN_S", 0.0)
     bench.uri = "mysql://nobody@127.0.0.1:1/"
 
     with bench.syncer() as syncer, pytest.raises(TransientError), syncer:
         pass
 
-    assert all(said.startswith("Not begun yet") for said in bench.said())
-    assert 2 <= len(bench.said()) <= 3
+    assert bench.said() == []
 
 
 def test_a_mongodb_that_is_away_for_a_moment_while_it_begins_costs_no_run(lab_bench):

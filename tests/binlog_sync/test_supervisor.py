@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -10,8 +14,9 @@ import pytest
 from caretaker.binlog.supervision import Ended, Ending, Fail, Life, Running, Say, Start, decide
 from definitions.jobs import binlog_sync
 from ops.binlog_standing import RESUMED
+from resources.mongodb.offsets import Holder
 from resources.mongodb.resource import MongoDBResource
-from sensors.binlog import binlog_supervisor
+from sensors.binlog import _gone, binlog_supervisor
 
 NOW = datetime(2026, 1, 15, 12, tzinfo=UTC)
 LIFE = Life(reachable=True)
@@ -114,3 +119,37 @@ def test_a_canceled_run_is_followed_once_it_is_resumed(instance, configured):
     (request,) = tick(instance, configured).run_requests
     assert request.run_key == f"after-{run.run_id}"
     assert request.run_config["include"] == ["shop\\..*"]
+
+
+def test_a_run_that_worked_for_long_and_died_is_followed_at_once():
+    ended = [Ended("r1", Ending.FAILURE, ago(1), lived_s=3600.0)]
+    assert decide([], ended, LIFE, NOW) == Start("after-r1")
+
+
+def test_a_run_whose_process_is_gone_is_given_up_at_once():
+    """Even a young one: nobody will report it, its code server died with it."""
+    run = Running("r1", "started", ago(5))
+    gone = "there is no process 7 on here any more"
+    dead = decide(
+        [run], [], Life(reachable=True, holder_run_id="r1", seen_at=ago(1), gone=gone), NOW
+    )
+    another = decide(
+        [run], [], Life(reachable=True, holder_run_id="r0", seen_at=ago(1), gone=gone), NOW
+    )
+    assert isinstance(dead, Fail)
+    assert gone in dead.reason
+    assert isinstance(another, Say)
+
+
+def test_it_sees_which_processes_of_this_host_are_gone():
+    done = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    here, ended = socket.gethostname(), int(done.stdout)
+    assert str(ended) in _gone(Holder("r1", here, ended))
+    assert _gone(Holder("r1", here, os.getpid())) == ""
+    assert _gone(Holder("r1", "elsewhere", ended)) == ""
+    assert _gone(Holder("r1")) == _gone(None) == ""

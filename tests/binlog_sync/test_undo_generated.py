@@ -19,8 +19,8 @@ def test_a_deleted_row_and_a_changed_one_come_back_whole(caretaker, either_bench
     bench = either_bench
     table = f"{bench.name}.t"
     bench.sql(
-        f"CREATE TABLE {table} (id INT, shop INT, price INT, stored INT AS (price * 2) STORED, "
-        f"virtual_ INT AS (price + 1) VIRTUAL, made DATETIME DEFAULT CURRENT_TIMESTAMP, {key})",
+        f"CREATE TABLE {table} (id INT, shop INT, price INT, twice INT AS (price * 2) STORED, "
+        f"next_ INT AS (price + 1) VIRTUAL, made DATETIME DEFAULT CURRENT_TIMESTAMP, {key})",
         f"INSERT INTO {table} (id, shop, price) VALUES (1, 7, 10), (2, 7, 20)",
     )
     was = bench.server.ask(f"SELECT * FROM {table} ORDER BY id")

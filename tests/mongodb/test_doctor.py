@@ -83,9 +83,7 @@ def test_a_wrong_password_fails(examine):
     assert checks["reach"]["status"] == "fail"
 
 
-@pytest.mark.parametrize(
-    ("mode", "status"), [(Mode.REPLICA_SET, "ok"), (Mode.STANDALONE, "warn")]
-)
+@pytest.mark.parametrize(("mode", "status"), [(Mode.REPLICA_SET, "ok"), (Mode.STANDALONE, "warn")])
 def test_a_server_without_transactions_is_found_out_before_the_night(examine, mode, status):
     """With the two ways out."""
     with LabMongoDB(mode=mode) as server:

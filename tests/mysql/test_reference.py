@@ -99,3 +99,26 @@ def test_a_change_that_we_missed_is_named(server, system, name):
     missed["chg"] = {}
     found = list(ReferenceDecoder().differences(kind, rows, table, [bson.encode(missed)]))
     assert {each.column for each in found} == {"v"}
+
+
+def test_after_a_cut_the_last_rows_of_an_event_are_those_with_documents(server, system, name):
+    """What was in the trail already is read by the other decoder all the same."""
+    told = capture(
+        server,
+        Flavor(system),
+        name,
+        ["CREATE TABLE t (id INT PRIMARY KEY)", "INSERT INTO t VALUES (1), (2), (3)"],
+    )
+    server.run(f"DROP DATABASE {name}")
+    tables = TableMaps(told.flavor)
+    ((_, body), (kind, rows)) = told.events
+    table = tables.add(body)
+    *_, last = RowsEncoder().documents(kind, rows, table, a_context()).documents
+    assert list(ReferenceDecoder().differences(kind, rows, table, [last])) == []
+    wrong = bson.decode(last)
+    wrong["chg"]["id"]["t"] = 2
+
+    (difference,) = ReferenceDecoder().differences(kind, rows, table, [bson.encode(wrong)])
+
+    assert difference.row == 2
+    assert (difference.ours, difference.theirs) == (2, 3)

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from proofs import binlog_fuzz
+
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def test_some_rounds_find_nothing(capsys):
     assert binlog_fuzz.main(["--seed", "1", "--rounds", "40"]) == 0
     assert "seed 1\n40 rounds: " in capsys.readouterr().out
+
+
+def test_half_a_minute_of_it_finds_nothing():
+    """As one types it; an hour is for whoever searches."""
+    command = [sys.executable, "-m", "proofs", "binlog_fuzz", "--seconds", "30"]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "WRONG" not in done.stdout
 
 
 @pytest.mark.parametrize(
