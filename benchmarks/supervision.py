@@ -33,8 +33,6 @@ def run(*, quick: bool) -> dict[str, Figures]:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="supervision-")))
         mysql = stack.enter_context(source()).server
         mongodb = stack.enter_context(sink())
-        load = Load(mysql, _NAME, 1, short=True)
-        load.prepare()
         settings = MongoDBSettings(mongodb.url, _NAME)
         options = {
             "source": _NAME,
@@ -43,6 +41,8 @@ def run(*, quick: bool) -> dict[str, Figures]:
         }
         figures: dict[str, Figures] = {}
         with Service(home, mysql.url, settings, options) as service:
+            load = Load(mysql, _NAME, 1, short=True, stored=service.stored)
+            load.prepare()
             load.start()
             try:
                 for kind in KINDS:

@@ -7,6 +7,7 @@ As the module of a zygote it is one that is forked, and says everything to `said
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import importlib
 import json
 import os
@@ -47,6 +48,8 @@ def live(order: Order) -> NoReturn:
         for fd, target in ((nothing, 0), (said, 1), (said, 2)):
             os.dup2(fd, target)
         os.chdir(order.folder)
+        # Who waits too long for its moment is asked where it is.
+        faulthandler.register(signal.SIGUSR1)
         code = follow(order.arguments)
     except BaseException:  # noqa: BLE001 - there is no caller to raise to
         traceback.print_exc()

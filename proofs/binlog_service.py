@@ -29,7 +29,7 @@ from resources.mongodb.trail import Trail
 
 _LOCATION = "caretaker"
 _CODE_SERVER, _DAEMON = "code server", "daemon"
-_STARTS_WITHIN_S = 240.0
+_STARTS_WITHIN_S = 900.0
 _POLL_S = 0.05
 
 #: What is killed: the run's own process, the code server that started it, or both at once.
@@ -134,6 +134,10 @@ class Service:
         owner = self._offset().get("owner") or {}
         pid = int(owner.get("pid", 0))
         return pid if pid and Path(f"/proc/{pid}").exists() and not _is_zombie(pid) else None
+
+    def stored(self) -> int:
+        """Return how far the trail is."""
+        return int(self._offset()["seq"])
 
     def _offset(self) -> dict[str, Any]:
         offsets = self._client[self._settings.database].binlog_offsets

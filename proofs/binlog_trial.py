@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import random
 import signal
 import sys
@@ -122,9 +123,15 @@ class Trial:
             if gate.struck.is_set():
                 self._count(aim.moment)
             else:
-                print(f"missed: {aim}; {_read(syncer.answer)[-300:]!r}", file=sys.stderr)
                 self.verdict.missed += 1
+                self._tell_of_the_missed(aim, syncer)
                 self._kill(syncer, str(Trouble.NONE))
+
+    def _tell_of_the_missed(self, aim: Aim, syncer: Child) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(syncer.pid, signal.SIGUSR1)
+        time.sleep(0.2)
+        print(f"missed: {aim}\n{_read(syncer.answer)[-6000:]}", file=sys.stderr, flush=True)
 
     def _zygote_knows(self, victim: list[Child]) -> Callable[[], None]:
         def strike() -> None:
@@ -229,7 +236,8 @@ class Trial:
 
     def _count(self, moment: str) -> None:
         self.verdict.kills += 1
-        self.verdict.moments[moment] += 1
+        moments = self.verdict.moments
+        moments[moment] = moments.get(moment, 0) + 1
 
     def _tell(self, kills: int, load: Load) -> None:
         verdict = self.verdict

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,7 +27,7 @@ class Verdict:
     kills: int = 0
     missed: int = 0
     seconds: float = 0.0
-    moments: Counter[str] = field(default_factory=Counter)
+    moments: dict[str, int] = field(default_factory=dict)
     changes: int = 0
     stored: int = 0
     largest: int = 0

@@ -13,9 +13,6 @@ from caretaker.binlog.progress import mode_of
 from caretaker.binlog.source_facts import Failover, Progression
 from caretaker.errors import CaseError, LostPositionError
 
-_GAP = "caretaker binlog accept-gap records the loss and goes on"
-_OTHER = "look for the right server; or: " + _GAP
-
 
 def continues(
     checkpoint: Checkpoint, server_uuid: str | None, source: Progression
@@ -37,7 +34,7 @@ def continues(
                 f"the trail ends at {checkpoint.position} of server {server_uuid}, and this is"
                 f" {source.server_uuid}: a place in a file means nothing on another server",
                 target=str(checkpoint.position),
-                hint=_OTHER,
+                hint=_other(checkpoint.position),
             )
         _file_is_there(checkpoint, source)
         return None
@@ -67,12 +64,14 @@ def _mysql(saved_text: str, source: Progression) -> None:
             f"the source never had {foreign}, which the trail has: another server, a restored"
             " backup, RESET BINARY LOGS AND GTIDS, or a binlog that lost its end",
             target=str(foreign),
-            hint=_OTHER,
+            hint=_other(foreign),
         )
     lost = purged.subtract(saved)
     if lost:
         raise LostPositionError(
-            f"the source purged {lost}, which the trail had not read", target=str(lost), hint=_GAP
+            f"the source purged {lost}, which the trail had not read",
+            target=str(lost),
+            hint=_gap(lost),
         )
 
 
@@ -81,7 +80,9 @@ def _set(text: str, flavor: Flavor) -> GtidSet:
         return GtidSet.parse(text)
     except CaseError as error:
         raise LostPositionError(
-            f"the trail's position is none of {flavor.value}: {error}", target=text, hint=_OTHER
+            f"the trail's position is none of {flavor.value}: {error}",
+            target=text,
+            hint=_other(text),
         ) from error
 
 
@@ -92,7 +93,7 @@ def _mariadb(checkpoint: Checkpoint, source: Progression) -> None:
         reached = MariadbPosition.parse(checkpoint.ahead or text)
     except CaseError as error:
         raise LostPositionError(
-            f"the trail's position is none of mariadb: {error}", target=text, hint=_OTHER
+            f"the trail's position is none of mariadb: {error}", target=text, hint=_other(text)
         ) from error
     state = _by_domain_and_server(source.gtid_state or "")
     foreign = [
@@ -107,7 +108,7 @@ def _mariadb(checkpoint: Checkpoint, source: Progression) -> None:
             f"the source never had {missing}, which the trail has: another server, a restored"
             " backup, RESET MASTER, or a binlog that lost its end",
             target=missing,
-            hint=_OTHER,
+            hint=_other(missing),
         )
     oldest = MariadbPosition.parse(source.gtid_purged or "")
     lost = []
@@ -120,7 +121,9 @@ def _mariadb(checkpoint: Checkpoint, source: Progression) -> None:
     if lost:
         missing = ",".join(lost)
         raise LostPositionError(
-            f"the source purged {missing}, which the trail had not read", target=missing, hint=_GAP
+            f"the source purged {missing}, which the trail had not read",
+            target=missing,
+            hint=_gap(missing),
         )
 
 
@@ -150,14 +153,14 @@ def _file_is_there(checkpoint: Checkpoint, source: Progression) -> None:
             raise LostPositionError(
                 f"the source has no {place.file} any more: it has {_range(source)}",
                 target=str(place),
-                hint=_GAP,
+                hint=_gap(place),
             )
         if place.pos > size:
             raise LostPositionError(
                 f"the trail ends at {place}, where the source's file has only {size} bytes: RESET"
                 " BINARY LOGS AND GTIDS, or a binlog that lost its end",
                 target=str(place),
-                hint=_OTHER,
+                hint=_other(place),
             )
 
 
@@ -180,7 +183,7 @@ def _not_begun_anew(checkpoint: Checkpoint, source: Progression) -> None:
             f" {newest.size} bytes: it began anew (RESET BINARY LOGS AND GTIDS), and uses"
             " transaction numbers a second time",
             target=str(place),
-            hint=f"raise the source's incarnation by one, and then: {_GAP}",
+            hint=f"raise the source's incarnation by one, and then: {_gap(place)}",
         )
 
 
@@ -192,3 +195,11 @@ def _range(source: Progression) -> str:
     if not source.logs:
         return "none"
     return f"{source.logs[0].name} to {source.logs[-1].name}"
+
+
+def _gap(lost: object) -> str:
+    return f"caretaker binlog accept-gap --lost '{lost}' --reason TEXT records the loss and goes on"
+
+
+def _other(lost: object) -> str:
+    return f"look for the right server; or: {_gap(lost)}"
