@@ -120,7 +120,8 @@ class Trial:
             while not gate.struck.wait(0.02) and not syncer.ended.is_set():
                 if time.monotonic() > deadline:
                     break
-            if gate.struck.is_set():
+            # The end of a syncer is told before the blow that ended it.
+            if gate.struck.wait(1.0 if syncer.ended.is_set() else 0.0):
                 self._count(aim.moment)
             else:
                 self.verdict.missed += 1
@@ -170,7 +171,10 @@ class Trial:
 
     def _kill_engine(self) -> None:
         self._mongodb.kill_engine()
+        # PostgreSQL does not start again while a process of the old one still answers a client.
+        self._mongodb.kill_front()
         self._mongodb.engine.start()
+        self._mongodb.start_front()
 
     def _pause(self) -> None:
         front = self._mongodb.front

@@ -32,6 +32,8 @@ def main() -> int:
     folder = sys.argv[1]
     # A signal to the terminal's or the script's whole group is not meant for us.
     os.setsid()
+    # Whoever sweeps up behind our owner ends us while we do the same: we are about to be done.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     for line in sys.stdin:
         request = json.loads(line)
         try:

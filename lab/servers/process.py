@@ -52,12 +52,22 @@ def free_port() -> int:
 
 
 def copy_tree(source: Path, target: Path) -> None:
-    """Copy a template; holes stay holes, and blocks are shared where the file system can."""
-    subprocess.run(
+    """Copy a template; holes stay holes, and blocks are shared where the file system can.
+
+    Raises:
+        ServerUnavailableError: It cannot be read, as in a cache of another user, or there is no
+            room.
+    """
+    done = subprocess.run(
         ["cp", "--archive", "--reflink=auto", "--sparse=always", str(source), str(target)],
-        check=True,
+        capture_output=True,
+        text=True,
         timeout=120,
+        check=False,
     )
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise ServerUnavailableError(f"{source} cannot be copied: {said[-1]}")
 
 
 class Home:
