@@ -27,8 +27,9 @@ from proofs.plan import RESTORED, Measure, Plan, Planned, first_blows
 from proofs.scenes import EVERY_TEXT, ONE, TWO, Scene
 from proofs.trial import By, Trial, Verdict, environ, stage
 
-#: Kills at random moments, and rounds of each kind against Dagster's own processes.
-KILLS, SHORT_KILLS = 220, 6
+#: Trials at random moments, of which one in four finds the run ended; and rounds of each kind
+#: against Dagster's own processes.
+KILLS, SHORT_KILLS = 280, 6
 ROUNDS = 3
 
 #: Trials between two words on standard error about how far it is.

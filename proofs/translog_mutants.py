@@ -174,8 +174,8 @@ MORE = (
         (
             Edit(
                 "resources/state_store/tickets.py",
-                "epoch=ticket.epoch + 1, **owner_columns(owner)",
-                "epoch=ticket.epoch, **owner_columns(owner)",
+                "epoch=ticket.epoch + 1,\n",
+                "epoch=ticket.epoch,\n",
             ),
         ),
     ),

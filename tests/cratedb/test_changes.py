@@ -229,6 +229,6 @@ def test_ctrl_c_while_waiting_for_the_answer_comes_through(serve, client_of):
     threading.Timer(0.3, signal.pthread_kill, (main, signal.SIGINT)).start()
 
     with pytest.raises(KeyboardInterrupt):
-        client_of(server.url).change(ZERO)
+        client_of(server.url, timeout_s=60).change(ZERO)
 
     assert len(server.requests) == 1

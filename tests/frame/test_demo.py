@@ -128,10 +128,16 @@ class World:
 
     def run(self, job: str) -> str:
         """Launch a job as the page's button does, and return how it ended."""
-        launched = self.ask(f"""mutation {{ launchRun(executionParams: {{runConfigData: {{}},
+        launch = f"""mutation {{ launchRun(executionParams: {{runConfigData: {{}},
             selector: {{repositoryName: "__repository__", repositoryLocationName: "caretaker",
                         pipelineName: "{job}"}} }})
-            {{ __typename ... on LaunchRunSuccess {{ run {{ runId }} }} }} }}""")["launchRun"]
+            {{ __typename ... on LaunchRunSuccess {{ run {{ runId }} }} }} }}"""
+        launched = self.ask(launch)["launchRun"]
+        deadline = time.monotonic() + 60
+        # The page looks for a code server that is back every few seconds, and knows no job before.
+        while launched["__typename"] == "PipelineNotFoundError" and time.monotonic() < deadline:
+            time.sleep(0.5)
+            launched = self.ask(launch)["launchRun"]
         assert launched["__typename"] == "LaunchRunSuccess"
         run = launched["run"]["runId"]
         query = f'{{ runOrError(runId: "{run}") {{ ... on Run {{ status }} }} }}'
