@@ -1,4 +1,4 @@
-"""`python -m benchmarks NAME [--json FILE] [--quick]`."""
+"""`python -m benchmarks NAME [--json FILE] [--quick] [--rows N]`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-NAMES = ("strategies", "translog_reset")
+NAMES = ("binlog_decode", "binlog_sync", "strategies", "supervision", "translog_reset")
 
 
 def main() -> int:
@@ -17,9 +17,13 @@ def main() -> int:
     parser.add_argument("name", choices=NAMES)
     parser.add_argument("--json", type=Path, help="write the figures here, too")
     parser.add_argument("--quick", action="store_true", help="smaller, for a first look")
+    parser.add_argument("--rows", type=int, help="of binlog_sync: is it flat over so many rows?")
     arguments = parser.parse_args()
+    options = {} if arguments.rows is None else {"rows": arguments.rows}
+    if options and arguments.name != "binlog_sync":
+        parser.error("--rows is for binlog_sync")
     benchmark = importlib.import_module(f"benchmarks.{arguments.name}")
-    figures = {"workloads": benchmark.run(quick=arguments.quick)}
+    figures = {"workloads": benchmark.run(quick=arguments.quick, **options)}
     for workload, numbers in figures["workloads"].items():
         print(workload)
         for key, number in numbers.items():

@@ -35,3 +35,15 @@ def exponential(
     for attempt in range(attempts - 1):
         nominal = min(cap_s, first_s * 2**attempt)
         yield nominal * (0.5 + jitter() / 2)
+
+
+def doubling(first_s: float, cap_s: float) -> Iterator[float]:
+    """Yield pauses for ever: each twice the one before, up to `cap_s`.
+
+    >>> list(itertools.islice(doubling(0.1, 1.0), 5))
+    [0.1, 0.2, 0.4, 0.8, 1.0]
+    """
+    pause = first_s
+    while True:
+        yield min(pause, cap_s)
+        pause = min(pause * 2, cap_s)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import click
 
+from caretaker.binlog import preflight
 from caretaker.errors import CaretakerError
 from caretaker.translog.model import ClusterObservation
 from caretaker.translog.policy import ResetPolicy
@@ -19,6 +20,11 @@ from console.output import print_json, print_table
 from console.runs import sentence
 from resources.cratedb.client import CrateDBClient
 from resources.cratedb.settings import CONNECTION_STRING, CrateDBSettings
+from resources.mongodb.settings import URI, MongoDBSettings
+from resources.mongodb.trail import Trail
+from resources.mysql.follower import follower
+from resources.mysql.settings import MYSQL_URL
+from resources.mysql.source import open_source
 from resources.state_store import StateStore, state_url
 
 _EXAMPLES = """\b
@@ -90,10 +96,61 @@ def _privileges(cluster: ClusterObservation) -> Diagnosis:
     return Diagnosis("crate", "privileges", status, detail)
 
 
+def _mysql() -> Iterator[Diagnosis]:
+    url = os.environ.get(MYSQL_URL, "")
+    if not url:
+        yield Diagnosis("mysql", "connection", "off", f"{MYSQL_URL} is not set")
+        return
+    # Under another name than the sync's, whose dump a question must not end.
+    with open_source(url, "doctor") as source:
+        facts = source.facts()
+        problems = preflight.problems(facts, follower("audit", source.settings.server_id))
+        yield Diagnosis("mysql", "connection", "ok", f"{facts.version} as {facts.user}")
+        if facts.progression is not None:
+            newest = facts.progression.position
+            detail = (
+                f"by {facts.progression.mode}, {len(facts.progression.logs)} binlogs to {newest}"
+            )
+            yield Diagnosis("mysql", "binlog", "ok", detail)
+        for problem in problems:
+            status = "fail" if problem.blocking else "warn"
+            yield Diagnosis("mysql", problem.setting, status, str(problem))
+        if not any(problem.blocking for problem in problems):
+            yield Diagnosis("mysql", "preflight", "ok", "a sync may begin")
+
+
+def _mongodb() -> Iterator[Diagnosis]:
+    if not os.environ.get(URI):
+        yield Diagnosis("mongodb", "connection", "off", f"{URI} is not set")
+        return
+    settings = MongoDBSettings.from_environment(os.environ)
+    with Trail.open_to_read(settings) as trail:
+        missing = trail.check()
+        yield Diagnosis("mongodb", "connection", "ok", settings.place)
+        if trail.announces_transactions():
+            yield Diagnosis("mongodb", "transactions", "ok", "announced; each run proves them")
+        else:
+            detail = (
+                "it is no replica set, so a sync would refuse: --replSet and rs.initiate(), or "
+                "--protocol idempotent"
+            )
+            yield Diagnosis("mongodb", "transactions", "warn", detail)
+        for problem in missing:
+            yield Diagnosis("mongodb", "layout", "warn", f"{problem.found}: {problem.fix}")
+        if not missing:
+            yield Diagnosis("mongodb", "layout", "ok", "collections and indexes are there")
+        for offset in trail.reads.sources():
+            paused = f", paused by {offset.paused.by}" if offset.paused is not None else ""
+            told = f"seq {offset.seq}, epoch {offset.epoch}{paused}"
+            yield Diagnosis("mongodb", f"source {offset.source}", "ok", told)
+
+
 _SYSTEMS: dict[str, Callable[[], Iterator[Diagnosis]]] = {
     "dagster": _dagster,
     "state": _state,
     "crate": _crate,
+    "mysql": _mysql,
+    "mongodb": _mongodb,
 }
 
 

@@ -13,7 +13,7 @@ import click
 from click.exceptions import NoArgsIsHelpError
 
 from caretaker.errors import CaretakerError, UnsafeError
-from console import doctor, lab, tickets, translog
+from console import binlog, doctor, lab, tickets, translog
 from console.environment import load_env_file, use_log_format
 from console.runs import sentence
 from ops.logs import FORMATS, say
@@ -40,6 +40,7 @@ def cli() -> None:
 
 cli.add_command(translog.translogs)
 cli.add_command(translog.translogs, "problematic-translogs")
+cli.add_command(binlog.binlog)
 cli.add_command(tickets.tickets)
 cli.add_command(doctor.doctor)
 cli.add_command(lab.lab)
@@ -102,7 +103,7 @@ def _quieten() -> None:
     """Keep what libraries tell developers away from those who run the command."""
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
-    for library in ("crate", "dagster", "urllib3"):
+    for library in ("crate", "dagster", "pymongo", "urllib3"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
     # A name that this terminal cannot show must not end a command half-way.

@@ -11,11 +11,23 @@ import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from caretaker.errors import InvalidSettingError
+from ops.binlog_config import BinlogSetupConfig, BinlogSyncConfig, BinlogVerifyConfig
 from ops.logs import FORMATS
 from ops.translog_config import TranslogReportConfig, TranslogResetConfig, TranslogRestoreConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
-M = TypeVar("M", TranslogReportConfig, TranslogResetConfig, TranslogRestoreConfig)
+M = TypeVar(
+    "M",
+    TranslogReportConfig,
+    TranslogResetConfig,
+    TranslogRestoreConfig,
+    BinlogSyncConfig,
+    BinlogSetupConfig,
+    BinlogVerifyConfig,
+)
+
+#: Flags that are not called as their key is.
+_FLAGS = {"start": "--from"}
 
 
 def output_option(command: F) -> F:
@@ -84,7 +96,8 @@ def _checked(model: type[M], given: dict[str, Any], names: dict[str, str]) -> M:
 
 
 def _name(key: str, names: dict[str, str]) -> str:
-    return names.get(key) or f"--{key.removesuffix('_s').replace('_', '-')}"
+    flag = _FLAGS.get(key) or f"--{key.removesuffix('_s').replace('_', '-')}"
+    return names.get(key) or flag
 
 
 def _read(path: Path | None) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import socket
 import uuid
@@ -16,6 +17,7 @@ from dagster._core.instance.ref import InstanceRef
 
 from caretaker.errors import CaretakerError, InvalidSettingError, RefusedError, UnsafeError
 from console.environment import require_dagster_home
+from ops.binlog_standing import RESUMED
 from ops.errors import DECLINED, failure_text
 from ops.logs import STARTED_BY
 
@@ -35,6 +37,21 @@ def translog_report() -> dg.JobDefinition:
     return _job("translog_report")
 
 
+def binlog_sync() -> dg.JobDefinition:
+    """Return the job with its resources."""
+    return _job("binlog_sync")
+
+
+def binlog_setup() -> dg.JobDefinition:
+    """Return the job with its resources."""
+    return _job("binlog_setup")
+
+
+def binlog_verify() -> dg.JobDefinition:
+    """Return the job with its resources."""
+    return _job("binlog_verify")
+
+
 def _job(name: str) -> dg.JobDefinition:
     # Imported late: loading every definition takes a second that `--help` should not cost.
     from definitions import defs  # noqa: PLC0415
@@ -42,7 +59,17 @@ def _job(name: str) -> dg.JobDefinition:
     return defs.resolve_job_def(name)
 
 
-_JOBS = {job.__name__: job for job in (translog_reset, translog_restore, translog_report)}
+_JOBS = {
+    job.__name__: job
+    for job in (
+        translog_reset,
+        translog_restore,
+        translog_report,
+        binlog_sync,
+        binlog_setup,
+        binlog_verify,
+    )
+}
 
 
 #: What asks a run to stop, and what each of them does: Ctrl-C, and what a shell or systemd sends.
@@ -141,6 +168,20 @@ def run_job(name: str, options: Mapping[str, Any], *, outputs: tuple[str, ...] =
                 stops=max(1, stops.count),
                 began=_began(instance, run_id),
             )
+
+
+def mark_resumed(job: str, by: str) -> None:
+    """Take back that the newest run of a job was terminated; nothing without a DAGSTER_HOME.
+
+    A trail may be kept by runs of another machine's instance: then its supervisor is told there.
+    """
+    if not os.environ.get("DAGSTER_HOME"):
+        return
+    with dagster_instance() as instance:
+        for record in instance.get_run_records(dg.RunsFilter(job_name=job), limit=1):
+            run = record.dagster_run
+            if run.status is dg.DagsterRunStatus.CANCELED:
+                instance.add_run_tags(run.run_id, {RESUMED: by})
 
 
 @contextlib.contextmanager

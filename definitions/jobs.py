@@ -6,6 +6,9 @@ from typing import Any
 import dagster as dg
 
 from definitions.retries import BEFORE_THE_FIRST_TICKET
+from ops.binlog import setup, sync
+from ops.binlog_config import BinlogSetupConfig, BinlogSyncConfig, BinlogVerifyConfig
+from ops.binlog_verify import verify_tables
 from ops.logs import event_logger
 from ops.translog import (
     await_leases,
@@ -117,3 +120,74 @@ translog_report = dg.define_asset_job(
         "Changes nothing."
     ),
 )
+
+
+_BINLOG = {"caretaker/wing": "binlog"}
+
+
+def _one_step(step: str, options: dg.Config) -> dict[str, Any]:
+    return {
+        "ops": {step: {"config": options.model_dump()}},
+        "execution": {"config": {}},
+        "loggers": _LOGGERS,
+    }
+
+
+@dg.config_mapping
+def sync_options(options: BinlogSyncConfig) -> dict[str, Any]:
+    """Turn the options of the sync into Dagster's run config."""
+    return _one_step("sync", options)
+
+
+@dg.config_mapping
+def setup_options(options: BinlogSetupConfig) -> dict[str, Any]:
+    """Turn the options of the set-up into Dagster's run config."""
+    return _one_step("setup", options)
+
+
+@dg.config_mapping
+def verify_options(options: BinlogVerifyConfig) -> dict[str, Any]:
+    """Turn the options of a comparison into Dagster's run config."""
+    return _one_step("verify_tables", options)
+
+
+@dg.job(
+    config=sync_options,
+    # No RetryPolicy: an interruption would start the step again (dagster.md, trap 1). The
+    # supervisor starts the next run, and the trail's epoch keeps two of them apart.
+    executor_def=dg.in_process_executor,
+    tags={**_BINLOG, "caretaker/singleton": "binlog_sync", "dagster/max_retries": "0"},
+    logger_defs={"console": event_logger},
+    description=(
+        "Follow the MySQL or MariaDB binlog into the audit trail, for weeks: every row change "
+        "becomes one document, once. Terminate flushes and ends it, and it stays ended until "
+        "somebody resumes."
+    ),
+)
+def binlog_sync() -> None:
+    """One long step."""
+    sync()
+
+
+@dg.job(
+    config=setup_options,
+    executor_def=dg.in_process_executor,
+    tags=_BINLOG,
+    logger_defs={"console": event_logger},
+    description="Make the collections and indexes of the audit trail where they are missing.",
+)
+def binlog_setup() -> None:
+    """Prove what the protocol needs, then make what is missing."""
+    setup()
+
+
+@dg.job(
+    config=verify_options,
+    executor_def=dg.in_process_executor,
+    tags=_BINLOG,
+    logger_defs={"console": event_logger},
+    description="Compare tables of the source, row by row, with what their audit trails add up to.",
+)
+def binlog_verify() -> None:
+    """Compare, and fail where a row differs."""
+    verify_tables()

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, NoReturn
 from caretaker.errors import CaretakerError
 from lab.control import LabControl, LabUnreachableError
 from lab.dagster_api import DagsterAPI, DagsterAPIError
+from lab.row_changes import RowChanges
 from lab.supervisor import (
     Child,
     NotReadyError,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 LOCATION = "caretaker"
+_CARETAKER = Path(sysconfig.get_path("scripts")) / "caretaker"
 # What only restores or resumes is on by default; this one starts changes, so somebody must say so.
 SWITCHED_ON = ("translog_sizes",)
 # Says that the folder may be emptied, and is locked while a demo lives in it.
@@ -50,6 +52,9 @@ ANOTHER = "name another folder: CARETAKER_DEMO_HOME=/path make demo"
 
 LAST_PORT = 65535
 RUNS_END_WITHIN_S = 120.0
+
+# What the real servers of the demo are fetched with, and from where they are kept.
+_FOR_DOWNLOADS = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "CARETAKER_SERVER_CACHE")
 
 # An environment that is set up for production must not reach a demonstration. In a Kubernetes pod
 # a sqlite state store is refused, and a proxy has no way to loopback.
@@ -118,20 +123,19 @@ def _demo() -> int:
         ui_port = _ui_port(os.environ)
         folder = Path(os.environ.get("CARETAKER_DEMO_HOME") or CHECKOUT / ".caretaker" / "demo")
         with _claimed(folder.resolve()):
-            place = _prepare(folder.resolve(), ui_port)
-            return _live(place)
+            return _live(*_prepare(folder.resolve(), ui_port))
     except CannotStartError as error:
         sys.stderr.write(f"caretaker: {error}\n")
         return 1
 
 
-def _live(place: Place) -> int:
+def _live(place: Place, rows: RowChanges) -> int:
     supervisor = Supervisor(logs=place.folder / "logs", say=lambda line: say(f"{_now()}  {line}"))
     dagster = DagsterAPI(place.ui, LOCATION)
     try:
         try:
-            _start(place, supervisor, dagster)
-            _watch(place, supervisor)
+            _start(place, rows, supervisor, dagster)
+            _watch(place, rows, supervisor)
         except KeyboardInterrupt:
             say("\nstopping: sensors off, runs put back what they changed (Ctrl-C: at once)")
             _settle(place, supervisor, dagster)
@@ -146,12 +150,12 @@ def _live(place: Place) -> int:
     return 0
 
 
-def _start(place: Place, supervisor: Supervisor, dagster: DagsterAPI) -> None:
+def _start(place: Place, rows: RowChanges, supervisor: Supervisor, dagster: DagsterAPI) -> None:
     """Start everything, what does not depend on each other side by side."""
     began = time.monotonic()
     say("starting a laboratory and Dagster on this machine; nothing of yours is touched")
     first, then = _children(place, dagster)
-    for group in (first, then):
+    for group in ((*rows.children(), *first), then):
         for child in group:
             supervisor.launch(child)
         for child in group:
@@ -169,8 +173,14 @@ ready after {time.monotonic() - began:.0f} s: {place.ui}
   {place.ui}/automation   what starts them: translog_sizes is on, the others are yours
   {place.ui}/assets       what is looked after, and what is known about it
 
-The laboratory is a CrateDB of three nodes at http://127.0.0.1:{place.crate_port}, in pure Python.
-Some of its tables pile up translogs, and another one does every minute or two.
+translog: a CrateDB of three nodes at http://127.0.0.1:{place.crate_port}, in pure Python. Some of
+its tables pile up translogs, and another one does every minute or two.
+{rows.said_at_start()}
+
+From another terminal: cd {place.folder}
+  {_CARETAKER} binlog status        how far the audit trail is; tail, history and undo look into it
+  {_CARETAKER} doctor               what works, what would be refused, what to change
+
 Logs and state are in {place.folder}. Ctrl-C ends everything.
 """
     )
@@ -214,13 +224,15 @@ def _children(place: Place, dagster: DagsterAPI) -> tuple[Sequence[Child], Seque
     )
 
 
-def _watch(place: Place, supervisor: Supervisor) -> NoReturn:
-    """Keep all running, and say how each repair ended."""
+def _watch(place: Place, rows: RowChanges, supervisor: Supervisor) -> NoReturn:
+    """Keep all running, and say how each repair ended and what becomes of the rows."""
     ended = _outcomes(place)
     while True:
         supervisor.tick()
         for line in ended():
             say(line)
+        for line in rows.news():
+            say(f"{_now()}  {line}")
         time.sleep(0.5)
 
 
@@ -293,11 +305,10 @@ def _wait_until(condition: Callable[[], bool], within_s: float, supervisor: Supe
 
 
 def _resume(place: Place) -> None:
-    caretaker = Path(sysconfig.get_path("scripts")) / "caretaker"
     log = place.folder / "logs" / "resume.log"
     with log.open("ab") as output, contextlib.suppress(subprocess.TimeoutExpired):
         subprocess.run(
-            [caretaker, "translogs", "--resume"],
+            [_CARETAKER, "translogs", "--resume"],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -351,7 +362,7 @@ def _writing() -> Iterator[None]:
         ) from None
 
 
-def _prepare(folder: Path, ui_port: int) -> Place:
+def _prepare(folder: Path, ui_port: int) -> tuple[Place, RowChanges]:
     """Empty the folder, write Dagster's files, and make this process's environment the demo's.
 
     The laboratory forgets everything when it ends, so yesterday's tickets mean nothing to it.
@@ -359,8 +370,13 @@ def _prepare(folder: Path, ui_port: int) -> Place:
     instance = CHECKOUT / "dagster.yaml"
     if not instance.exists():
         raise CannotStartError("the demo runs from a checkout: make demo")
-    crate_port, control_port = _free_ports(4200, 3), _free_ports(4299)
-    place = Place(folder, ui_port, crate_port, control_port, _free_ports(4266))
+    place = Place(
+        folder,
+        ui_port,
+        crate_port=_free_ports(4200, 3),
+        control_port=_free_ports(4299),
+        code_port=_free_ports(4266),
+    )
     with _writing():
         for entry in folder.iterdir():
             if entry.is_dir():
@@ -373,19 +389,28 @@ def _prepare(folder: Path, ui_port: int) -> Place:
             f"load_from:\n  - grpc_server:\n      host: 127.0.0.1\n"
             f"      port: {place.code_port}\n      location_name: {LOCATION}\n"
         )
+    downloads = {k: v for k, v in os.environ.items() if k.upper() in _FOR_DOWNLOADS}
     for name in list(os.environ):
         if name.upper().startswith(_NOT_FOR_THE_DEMO):
             del os.environ[name]
-    nodes = range(crate_port, crate_port + 3)
-    os.environ |= {
+    nodes = range(place.crate_port, place.crate_port + 3)
+    rows = RowChanges(folder, _free_ports(27217), _free_ports(23306), downloads)
+    rows.write_down()
+    settings = {
+        **rows.environment,
         "CRATE_CONNECTION_STRING": ",".join(f"http://127.0.0.1:{port}" for port in nodes),
         "DAGSTER_HOME": str(place.dagster_home),
         "DAGSTER_DISABLE_TELEMETRY": "yes",
+    }
+    # For `caretaker` in a terminal of one's own, in this folder.
+    (folder / ".env").write_text("".join(f"{k}='{v}'\n" for k, v in settings.items()))
+    os.environ |= {
+        **settings,
         "MPLCONFIGDIR": str(folder / "matplotlib"),  # a home that cannot be written is no obstacle
         "PYTHONUNBUFFERED": "1",
     }
     os.chdir(folder)
-    return place
+    return place, rows
 
 
 def _free_ports(first: int, count: int = 1) -> int:

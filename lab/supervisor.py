@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 POLL_S = 0.1
 FIRST_RESTART_AFTER_S = 0.5
@@ -64,6 +64,7 @@ class Child:
         ends_within_s: Between SIGTERM and SIGKILL.
         spares_its_own: When it dies, leave what it started: a run's worker outlives its code
             server, and puts back what it changed. Otherwise that would hold ports and files.
+        environment: What it gets besides the supervisor's own.
 
     """
 
@@ -71,9 +72,10 @@ class Child:
     command: Sequence[str]
     is_ready: Callable[[], bool]
     waits_for: str
-    ready_within_s: float = 60.0
+    ready_within_s: float = 180.0
     ends_within_s: float = 10.0
     spares_its_own: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -168,6 +170,7 @@ class Supervisor:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                env={**os.environ, **child.environment},
                 preexec_fn=_be_a_child,  # noqa: PLW1509 - it takes no lock, and we run one thread
             )
 

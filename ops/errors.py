@@ -28,19 +28,35 @@ def step_errors() -> Iterator[None]:
     except TransientError:
         raise
     except CaretakerError as error:
-        raise dg.Failure(
-            str(error),
-            metadata={
-                "target": str(error.target or ""),
-                "hint": error.hint,
-                DECLINED: isinstance(error, UnsafeError),
-            },
-            allow_retries=False,
-        ) from error
+        raise _failure(error) from error
     except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt) as stop:
         # To a RetryPolicy an interruption is one more reason to start the step again
         # (dagster.md, trap 1): whoever presses Ctrl-C or Terminate means it.
         raise dg.Failure("the run was stopped", allow_retries=False) from stop
+
+
+@contextmanager
+def final_errors() -> Iterator[None]:
+    """Fail at once, whatever it is; an interruption stays one, so that the run is "canceled".
+
+    For a step that has no RetryPolicy and retries by itself what may pass.
+    """
+    try:
+        yield
+    except CaretakerError as error:
+        raise _failure(error) from error
+
+
+def _failure(error: CaretakerError) -> dg.Failure:
+    return dg.Failure(
+        str(error),
+        metadata={
+            "target": str(error.target or ""),
+            "hint": error.hint,
+            DECLINED: isinstance(error, UnsafeError),
+        },
+        allow_retries=False,
+    )
 
 
 def failure_text(event: dg.DagsterEvent) -> str:

@@ -112,11 +112,11 @@ def embedded(draw: Callable[[], bytes], words: str) -> dg.MarkdownMetadataValue:
 def backlog_picture(bars: Sequence[Bar], acting_percentage: int, *, otherwise: str) -> bytes:
     """Draw the worst translogs against their thresholds; with no bar, say `otherwise` instead."""
     if not bars:
-        return _said("Nothing above its threshold", otherwise)
+        return words_instead("Nothing above its threshold", otherwise)
     shown = sorted(bars, key=lambda bar: -bar.percentage)[:MOST_BARS]
     names = [_label(bar.name) for bar in shown]
     left = 0.05 + 0.0075 * max(12, *map(len, names))
-    figure, axes = _axes(1.75 + 0.34 * len(shown), left=left)
+    figure, axes = plot_area(1.75 + 0.34 * len(shown), left=left)
     for place, bar in enumerate(shown):
         _, fill, edge = bar.fate.value
         axes.barh(place, bar.percentage, 0.68, color=fill, edgecolor=edge, lw=0.9)
@@ -151,20 +151,20 @@ def backlog_picture(bars: Sequence[Bar], acting_percentage: int, *, otherwise: s
             words, fill, edge = fate.value
             axes.bar(0, 0, color=fill, edgecolor=edge, lw=0.9, label=words)
     axes.grid(axis="x", color=_RULE, lw=0.8)
-    _legend(figure, axes)
+    legend_below(figure, axes)
     of_them = f"; the {len(shown)} worst of them" if len(bars) > len(shown) else ""
-    _title(
+    headline(
         figure,
         "Uncommitted translog of the worst replica, in % of the table's own threshold",
         f"{len(bars):,} above the threshold{of_them}",
     )
-    return _png(figure)
+    return png_of(figure)
 
 
 def growth_picture(lines: Sequence[Line], now: datetime) -> bytes:
     """Draw how translogs came to be as large as they are, and dashed how they would go on."""
     shown = lines[:MOST_LINES]
-    figure, axes = _axes(3.9, left=0.09)
+    figure, axes = plot_area(3.9, left=0.09)
     ahead = max((line.hours_left or 0.0 for line in shown), default=0.0)
     last = now + timedelta(hours=min(max(ahead * 1.1, 3.0), _MOST_AHEAD_H))
     first = now - _DRAWN_BACK
@@ -192,16 +192,16 @@ def growth_picture(lines: Sequence[Line], now: datetime) -> bytes:
         0, max(115.0, *(p for line in shown for at, p in line.looks if at >= first)) * 1.04
     )
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f} %")
-    _dates(axes, first, last)
+    date_axis(axes, first, last)
     axes.grid(color=_RULE, lw=0.8)
-    _legend(figure, axes)
+    legend_below(figure, axes)
     of_them = f"; {len(shown)} of {len(lines):,}" if len(lines) > len(shown) else ""
-    _title(
+    headline(
         figure,
         "Translogs on their way above the threshold (100 %)",
         f"Dashed: if it goes on like this{of_them}. Times are UTC.",
     )
-    return _png(figure)
+    return png_of(figure)
 
 
 def resets_picture(points: Iterable[ResetPoint], since: datetime, now: datetime) -> bytes:
@@ -211,11 +211,11 @@ def resets_picture(points: Iterable[ResetPoint], since: datetime, now: datetime)
     days = round((now - since) / timedelta(days=1))
     if not at_zero:
         never = len(points)
-        return _said(
+        return words_instead(
             f"No table was at 0 replicas in the last {days} days",
             f"{never} attempts ended before a table got there." if never else "No reset ran.",
         )
-    figure, axes = _axes(3.9, left=0.09)
+    figure, axes = plot_area(3.9, left=0.09)
     axes.set_yscale("log")
     for outcome, (words, colour, marker) in _OUTCOMES.items():
         found = [point for point in at_zero if point.outcome is outcome]
@@ -236,16 +236,16 @@ def resets_picture(points: Iterable[ResetPoint], since: datetime, now: datetime)
     first = max(since, min(now - timedelta(hours=1), *(point.at for point in at_zero)))
     _time_scales(axes, [point.seconds_at_zero for point in at_zero], first, now)
     axes.grid(color=_RULE, lw=0.8)
-    _legend(figure, axes)
+    legend_below(figure, axes)
     seconds = sorted(point.seconds_at_zero for point in at_zero)
     middle, longest = duration(seconds[(len(seconds) - 1) // 2]), duration(seconds[-1])
-    _title(
+    headline(
         figure,
         "How long each reset left a table without replicas",
         f"{len(seconds):,} in the last {days} days; the middle one took {middle}, the longest "
         f"{longest}. Times are UTC.",
     )
-    return _png(figure)
+    return png_of(figure)
 
 
 def _time_scales(axes: Axes, seconds: Sequence[float], first: datetime, now: datetime) -> None:
@@ -255,10 +255,11 @@ def _time_scales(axes: Axes, seconds: Sequence[float], first: datetime, now: dat
     axes.set_yticklabels([text for t, text in _TIME_TICKS.items() if low <= t <= high])
     axes.minorticks_off()
     margin = (now - first) / 50
-    _dates(axes, first - margin, now + margin)
+    date_axis(axes, first - margin, now + margin)
 
 
-def _dates(axes: Axes, first: datetime, last: datetime) -> None:
+def date_axis(axes: Axes, first: datetime, last: datetime) -> None:
+    """Show this span of time, with as many dates as fit."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter  # noqa: PLC0415 - as in _figure
 
     axes.set_xlim(first, last)  # type: ignore[arg-type]  # dates are fine
@@ -268,7 +269,7 @@ def _dates(axes: Axes, first: datetime, last: datetime) -> None:
     axes.xaxis.get_offset_text().set_fontsize(9)
 
 
-def _said(title: str, words: str) -> bytes:
+def words_instead(title: str, words: str) -> bytes:
     """Draw that there is nothing to draw."""
     figure = _figure(1.3)
     figure.text(0.5, 0.62, title, ha="center", va="center", fontsize=15, color=_INK)
@@ -276,7 +277,7 @@ def _said(title: str, words: str) -> bytes:
         0.5, 0.3, _drawable(words), ha="center", va="center", fontsize=10.5, color=_FAINT,
         parse_math=False,
     )  # fmt: skip
-    return _png(figure)
+    return png_of(figure)
 
 
 def _figure(height_in: float) -> Figure:
@@ -287,7 +288,8 @@ def _figure(height_in: float) -> Figure:
     return Figure(figsize=(_WIDTH_IN, height_in), dpi=_DPI, facecolor="white")
 
 
-def _axes(height_in: float, *, left: float) -> tuple[Figure, Axes]:
+def plot_area(height_in: float, *, left: float) -> tuple[Figure, Axes]:
+    """Return a figure and axes without a frame; `left` is the share of its width for labels."""
     figure = _figure(height_in)
     bottom = _BELOW_IN / height_in
     axes = figure.add_axes((left, bottom, 0.97 - left, 1 - bottom - _ABOVE_IN / height_in))
@@ -299,13 +301,15 @@ def _axes(height_in: float, *, left: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _title(figure: Figure, title: str, below: str) -> None:
+def headline(figure: Figure, title: str, below: str) -> None:
+    """Say above the axes what is shown, and under that what there is to know."""
     inch = 1 / figure.get_figheight()
     figure.text(0.02, 1 - 0.3 * inch, title, fontsize=12.5, color=_INK, va="center", weight="bold")
     figure.text(0.02, 1 - 0.57 * inch, below, fontsize=9.5, color=_FAINT, va="center")
 
 
-def _legend(figure: Figure, axes: Axes) -> None:
+def legend_below(figure: Figure, axes: Axes) -> None:
+    """Say under the axes what the colours mean."""
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(
         handles, labels, loc="upper left", ncols=3, frameon=False, fontsize=9, labelcolor=_INK,
@@ -314,7 +318,8 @@ def _legend(figure: Figure, axes: Axes) -> None:
     )  # fmt: skip
 
 
-def _png(figure: Figure) -> bytes:
+def png_of(figure: Figure) -> bytes:
+    """Return a figure as a small PNG."""
     from PIL import Image  # noqa: PLC0415 - as in _figure; it comes with matplotlib
 
     drawn = io.BytesIO()

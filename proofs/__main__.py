@@ -6,7 +6,7 @@ import argparse
 import importlib
 import sys
 
-NAMES = ("translog_kills", "translog_mutants")
+NAMES = ("binlog_fuzz", "binlog_kills", "translog_kills", "translog_mutants")
 
 
 def main() -> int:

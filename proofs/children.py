@@ -95,12 +95,12 @@ class Child:
 class Zygote:
     """A process to fork from; safe to ask from several threads."""
 
-    def __init__(self, environ: dict[str, str]) -> None:
-        """Start it, which takes some seconds; `start` waits for it."""
+    def __init__(self, environ: dict[str, str], life: str = "proofs.child") -> None:
+        """Start it, which takes some seconds; `start` waits for it. `life` is a child's module."""
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "proofs.zygote", str(theirs.fileno())],
+                [sys.executable, "-m", "proofs.zygote", str(theirs.fileno()), life],
                 cwd=ROOT,
                 env=environ,
                 stdin=subprocess.DEVNULL,

@@ -1,21 +1,23 @@
 """Forks children from a process that has imported everything: a cold start costs four seconds.
 
-`python -m proofs.zygote FD` reads orders from a socket. Each is carried out by a child in a session
-of its own, which opens its own connections and reads its own environment; when a child has ended,
-the socket is told. One thread, so that a fork copies no lock that somebody holds.
+`python -m proofs.zygote FD MODULE` reads orders from a socket. Each is carried out by the module's
+`live`, in a child in a session of its own, which opens its own connections and reads its own
+environment; when a child has ended, the socket is told. One thread, so that a fork copies no lock
+that somebody holds.
 """
 
 from __future__ import annotations
 
 import ctypes
+import importlib
 import json
 import os
 import select
 import signal
 import socket
 import sys
+from typing import Any
 
-from proofs import child
 from proofs.orders import Order
 
 _PR_SET_PDEATHSIG = 1
@@ -25,12 +27,13 @@ _PR_SET_CHILD_SUBREAPER = 36
 _MESSAGE_BYTES = 1 << 20
 
 
-def main(fd: int) -> None:
+def main(fd: int, module: str) -> None:
     """Fork on request until the socket is closed, then end what is left."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     # The steps that a killed run leaves behind come to us, and are told of like any child.
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    child = importlib.import_module(module)
     child.import_everything()
     orders = socket.socket(fileno=fd)
     woken, wake = os.pipe()
@@ -48,11 +51,11 @@ def main(fd: int) -> None:
             message = orders.recv(_MESSAGE_BYTES)
             if not message:
                 return
-            pid = _fork(Order.from_bytes(message), orders)
+            pid = _fork(child, Order.from_bytes(message), orders)
             orders.send(json.dumps({"started": pid}).encode())
 
 
-def _fork(order: Order, orders: socket.socket) -> int:
+def _fork(child: Any, order: Order, orders: socket.socket) -> int:
     """Return the pid of a child that leads a session of its own already."""
     led, lead = os.pipe()
     pid = os.fork()
@@ -83,4 +86,4 @@ def _tell_of_the_ended(orders: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), sys.argv[2])

@@ -1,16 +1,26 @@
-"""Rules of the whole suite: nobody's own systems, and an account of what did not run."""
+"""Rules of the whole suite: nobody's own systems, real servers, and an account of what did not run.
+
+A real server is the one that `CARETAKER_TEST_<SYSTEM>_URL` names, else one that this session starts
+(`lab.servers`); where this machine cannot have it, the tests that want it are skipped, and named.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator, Iterator
+
+    from lab.servers.mongodb import MongoDB
+    from lab.servers.mongodb_url import MongoUrl
+    from lab.servers.mysqld import Mysqld
+    from lab.servers.sql import Sql
 
 # A shell that is set up for production must not lend it to a test.
 for name in (
@@ -45,6 +55,9 @@ hypothesis.settings.load_profile("caretaker")
 # Why tests of a system were skipped, by (system, reason).
 _not_run: Counter[tuple[str, str]] = Counter()
 
+# Which system a fixture of ours could not give, by the reason it skipped with.
+_unavailable: dict[str, str] = {}
+
 
 def _required() -> set[str]:
     """Return the systems that must not be missing here: CARETAKER_REQUIRE=mysql,kubernetes."""
@@ -55,11 +68,14 @@ def _required() -> set[str]:
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Note which `live` tests had no server."""
+    """Note which tests had no server: those marked `live`, and those that a fixture skipped."""
     report = yield
-    marker = item.get_closest_marker("live")
-    if marker is not None and report.skipped and isinstance(report.longrepr, tuple):
-        _not_run[marker.args[0], report.longrepr[2].removeprefix("Skipped: ")] += 1
+    if report.skipped and isinstance(report.longrepr, tuple):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        marker = item.get_closest_marker("live")
+        system = marker.args[0] if marker is not None else _unavailable.get(reason)
+        if system is not None:
+            _not_run[system, reason] += 1
     return report
 
 
@@ -77,3 +93,86 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for (system, reason), count in sorted(_not_run.items()):
         required = ", and required here" if system in _required() else ""
         terminalreporter.line(f"{system}: {count} test{'s'[: count > 1]}{required}: {reason}")
+
+
+# --- real servers ---------------------------------------------------------------------------------
+# Their modules are imported by whoever asks for one: most tests do not.
+
+
+@pytest.fixture(scope="session")
+def mysql_server() -> Iterator[Sql]:
+    """A MySQL for the whole session, GTIDs on; make databases of your own in it."""
+    from lab.servers.mysql import MySQL  # noqa: PLC0415
+
+    yield from _sql_server("mysql", MySQL)
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[Sql]:
+    """A MariaDB for the whole session; make databases of your own in it."""
+    from lab.servers.mariadb import MariaDB  # noqa: PLC0415
+
+    yield from _sql_server("mariadb", MariaDB)
+
+
+@pytest.fixture(scope="session")
+def mongodb_server() -> Iterator[MongoUrl]:
+    """A MongoDB with transactions for the whole session; make databases of your own in it."""
+    from lab.servers.mongodb import MongoDB  # noqa: PLC0415
+    from lab.servers.mongodb_url import MongoUrl  # noqa: PLC0415
+
+    if given := os.environ.get("CARETAKER_TEST_MONGODB_URL"):
+        yield MongoUrl(given)
+        return
+    with _or_skip("mongodb", MongoDB) as server:
+        yield server
+
+
+@pytest.fixture
+def start_mysql() -> Iterator[Callable[..., Mysqld]]:
+    """Start a MySQL of one's own, with server variables of one's own: one that may be killed."""
+    from lab.servers.mysql import MySQL  # noqa: PLC0415
+
+    yield from _starter("mysql", MySQL)
+
+
+@pytest.fixture
+def start_mariadb() -> Iterator[Callable[..., Mysqld]]:
+    """Start a MariaDB of one's own."""
+    from lab.servers.mariadb import MariaDB  # noqa: PLC0415
+
+    yield from _starter("mariadb", MariaDB)
+
+
+@pytest.fixture
+def start_mongodb() -> Iterator[Callable[..., MongoDB]]:
+    """Start a MongoDB of one's own, front and engine to be killed one by one."""
+    from lab.servers.mongodb import MongoDB  # noqa: PLC0415
+
+    yield from _starter("mongodb", MongoDB)
+
+
+def _sql_server(system: str, kind: Callable[[], Any]) -> Iterator[Sql]:
+    from lab.servers.sql import Sql  # noqa: PLC0415
+
+    if given := os.environ.get(f"CARETAKER_TEST_{system.upper()}_URL"):
+        yield Sql(given)
+        return
+    with _or_skip(system, kind) as server:
+        yield server
+
+
+def _starter(system: str, kind: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
+    with contextlib.ExitStack() as started:
+        yield lambda **options: started.enter_context(_or_skip(system, kind, **options))
+
+
+def _or_skip(system: str, kind: Callable[..., Any], **options: Any) -> Any:
+    """Return a server to be started; one that is there and does not start is an error."""
+    from lab.servers.errors import ServerUnavailableError  # noqa: PLC0415
+
+    try:
+        return kind(**options)
+    except ServerUnavailableError as error:
+        _unavailable[str(error)] = system
+        pytest.skip(str(error))

@@ -20,18 +20,27 @@ def test_without_one():
     pass
 """
 
+WANTS_MYSQL = """
+def test_against_the_real_one(mysql_server):
+    pass
+
+def test_with_one_of_its_own(start_mysql):
+    start_mysql()
+"""
+
 
 @pytest.fixture
 def suite(checkout, tmp_path):
     """Return a function that runs a suite of two tests under our conftest.py."""
     shutil.copy(checkout / "tests" / "conftest.py", tmp_path)
     (tmp_path / "test_crystal.py").write_text(SUITE)
+    (tmp_path / "test_mysql.py").write_text(WANTS_MYSQL)
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = live(system): against a real one\n")
 
-    def run(**environment: str) -> subprocess.CompletedProcess[str]:
+    def run(which: str = "crystal", **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", tmp_path],
-            env={**os.environ, **environment},
+            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"test_{which}.py"],
+            env={**os.environ, "PYTHONPATH": str(checkout), **environment},
             cwd=tmp_path,
             capture_output=True,
             text=True,
@@ -54,3 +63,15 @@ def test_where_a_server_is_required_its_absence_fails(suite):
     result = suite(CARETAKER_REQUIRE="mysql,crystal")
     assert result.returncode == 1
     assert "crystal: 1 test, and required here: CRYSTAL_URL is not set" in result.stdout
+
+
+def test_a_server_that_this_machine_cannot_have_is_named_with_its_reason(suite):
+    """By the fixture that would have started it."""
+    nowhere = {"CARETAKER_SERVER_CACHE": "/dev/null", "CARETAKER_TEST_MYSQL_URL": ""}
+    result = suite("mysql", CARETAKER_REQUIRE="", **nowhere)
+    assert result.returncode == 0
+    assert "mysql: 2 tests: no cache in /dev/null" in result.stdout
+
+    required = suite("mysql", CARETAKER_REQUIRE="mysql", **nowhere)
+    assert required.returncode == 1
+    assert "mysql: 2 tests, and required here: no cache in /dev/null" in required.stdout

@@ -1,0 +1,153 @@
+"""Whether a sync must be started, given up, or left alone: one look, one decision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import TypeAlias
+
+#: Six signs of life of 5 s each that did not come, and as much again for a slow machine.
+STALE_AFTER = timedelta(seconds=60)
+#: A run connects, proves transactions and recovers before its first sign of life.
+BELIEVED_FOR = timedelta(seconds=120)
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 300.0
+#: A run that worked for so long and then failed says nothing against the next one.
+STEADY_AFTER_S = 30.0
+
+
+class Ending(StrEnum):
+    """How a run ended."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    CANCELED = "canceled"
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A run that is not over for Dagster.
+
+    Attributes:
+        started_at: None while it waits in the queue.
+    """
+
+    run_id: str
+    status: str
+    started_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A run that is over.
+
+    Attributes:
+        resumed: An operator took back that he terminated it.
+        lived_s: From its start to its end; 0 where it never started.
+    """
+
+    run_id: str
+    how: Ending
+    at: datetime
+    resumed: bool = False
+    lived_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """What the trail says: who writes it, and when he last did.
+
+    Attributes:
+        reachable: MongoDB answered; otherwise nothing else here means anything.
+        paused: By whom and why; empty where it is not.
+        gone: Which process of the holder is known to have ended; empty where that is not known,
+            as of one on another host.
+    """
+
+    reachable: bool
+    holder_run_id: str = ""
+    seen_at: datetime | None = None
+    paused: str = ""
+    gone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Start a run under a key that no other decision on the same past has."""
+
+    run_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """Mark a run as failed: nobody works in its name."""
+
+    run_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Do nothing, and say why."""
+
+    reason: str
+
+
+Decision: TypeAlias = Start | Fail | Say
+
+
+def decide(
+    running: Sequence[Running], ended: Sequence[Ended], life: Life, now: datetime
+) -> Decision:
+    """Return what to do about a source; both lists newest first.
+
+    A run that was canceled stays so until an operator resumes, or starts one by hand: somebody
+    pressed Terminate and meant it. One that ended well is followed by the next at once.
+    """
+    if running:
+        return _watch(running[0], life, now)
+    if life.paused:
+        return Say(f"paused by {life.paused}")
+    if not ended:
+        return Start("first")
+    last = ended[0]
+    if last.how is Ending.CANCELED and not last.resumed:
+        return Say(
+            f"run {last.run_id[:8]} was terminated by an operator; start binlog_sync by hand, or "
+            "caretaker binlog resume"
+        )
+    failures = failed_in_a_row(ended)
+    if failures and not last.resumed:
+        pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(failures - 1, 16))
+        left_s = pause_s - (now - last.at).total_seconds()
+        if left_s > 0:
+            return Say(f"{failures} failed in a row; the next starts in {left_s:.0f} s")
+    return Start(f"after-{last.run_id}")
+
+
+def failed_in_a_row(ended: Sequence[Ended]) -> int:
+    """Return how many of the newest runs failed, one after the other, soon after their start."""
+    count = 0
+    for run in ended:
+        if run.how is not Ending.FAILURE or run.lived_s >= STEADY_AFTER_S:
+            break
+        count += 1
+    return count
+
+
+def _watch(run: Running, life: Life, now: datetime) -> Decision:
+    if run.started_at is None:
+        return Say(f"run {run.run_id[:8]} is {run.status}")
+    if life.gone and life.holder_run_id == run.run_id:
+        # A code server that was killed together with its run leaves it started for ever.
+        return Fail(run.run_id, f"run {run.run_id[:8]} is dead: {life.gone}")
+    if now - run.started_at < BELIEVED_FOR or not life.reachable:
+        return Say(f"run {run.run_id[:8]} is {run.status}")
+    theirs = life.seen_at if life.holder_run_id == run.run_id else None
+    if theirs is None:
+        return Fail(run.run_id, f"run {run.run_id[:8]} never took the trail, or lost it")
+    age = now - theirs
+    if age > STALE_AFTER:
+        return Fail(run.run_id, f"no sign of life of run {run.run_id[:8]} for {age.seconds} s")
+    return Say(f"run {run.run_id[:8]} is {run.status}, seen {age.seconds} s ago")

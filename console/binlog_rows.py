@@ -1,0 +1,251 @@
+"""`caretaker binlog history` and `undo`: what became of a row, and the SQL that takes it back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from bson import json_util
+
+from caretaker.binlog.gtid import GtidSet, MariadbPosition, mysql_text
+from caretaker.binlog.history import row_after
+from caretaker.binlog.undo import undo_statements
+from caretaker.errors import CaretakerError, CaseError, RefusedError
+from console.binlog_ends import open_mysql, plain, reading, told
+from console.options import output_option
+from console.output import echo, iso, print_json, print_table
+from resources.mysql.tables import Table
+
+_MOST_TRANSACTIONS = 10_000
+
+_HISTORY = """\b
+Examples:
+  caretaker binlog history shop.orders 4711
+  caretaker binlog history shop.items '{"order_id": 4711, "line": 2}' --at 2026-01-15T12:00:00Z
+"""
+
+
+@click.command(
+    "history",
+    epilog=_HISTORY,
+    help="Every change of one row, and the row as it was after them. KEY is a JSON value, or an "
+    "object in the key's order.",
+)
+@click.argument("table", metavar="DB.TABLE")
+@click.argument("key")
+@click.option(
+    "--at", metavar="TIME", help="The row at this moment, ISO 8601; UTC where it says none."
+)
+@output_option
+def history(*, table: str, key: str, at: str | None, output: str) -> None:
+    """Ask the trail; the source is not needed."""
+    schema, name = table_name(table)
+    until = None if at is None else _moment(at)
+    with reading() as trail:
+        changes = list(trail.reads.history(schema, name, _key(key), until=until))
+    row = row_after(changes)
+    if output == "json":
+        print_json(
+            {
+                "table": table,
+                "key": plain(_key(key)),
+                "at": iso(until),
+                "changes": [_change(change) for change in changes],
+                "exists": row.exists,
+                "row": plain(row.columns) if row.exists else None,
+                "whole": row.whole,
+                "breaks": [{"seq": seq, "column": column} for seq, column in row.breaks],
+            }
+        )
+        return
+    if not changes:
+        echo(f"{table} {key}: the trail has no change of it")
+        return
+    print_table(
+        ["seq", "time", "op", "transaction", "changes"],
+        [
+            [change["seq"], iso(change["ts"]), change["op"], change["src"]["gtid"], _short(change)]
+            for change in changes
+        ],
+    )
+    end = "gone" if not row.exists else told(row.columns)
+    known = "" if row.whole or not row.exists else " (only columns that were changed are known)"
+    echo(f"\nthen: {end}{known}")
+    for seq, column in row.breaks:
+        echo(f"seq {seq}: {column} was not what the change before it left")
+
+
+_UNDO = """\b
+Examples:
+  caretaker binlog undo shop.orders 4711                 the last change of a row
+  caretaker binlog undo --gtid 3e11fa47-71ca-11e1-9e33-c80aa9429562:23-25
+"""
+
+
+@click.command(
+    "undo",
+    epilog=_UNDO,
+    help="Print the SQL that would take changes back, newest first: the last change of a row (or "
+    "--last N of them), or whole transactions. Nothing is run.",
+)
+@click.argument("table", metavar="[DB.TABLE]", required=False)
+@click.argument("key", metavar="[KEY]", required=False)
+@click.option("--gtid", metavar="SET", help="All row changes of these transactions.")
+@click.option("--last", type=click.IntRange(min=1), default=1, show_default=True, metavar="N")
+@output_option
+def undo(*, table: str | None, key: str | None, gtid: str | None, last: int, output: str) -> None:
+    """Ask the trail what happened, and the source which columns are keys."""
+    if (gtid is None) == (table is None or key is None):
+        raise click.UsageError("say which row (DB.TABLE KEY), or which transactions (--gtid SET)")
+    with reading() as trail:
+        if gtid is not None:
+            names = _transactions(gtid)
+            changes = [each for name in names for each in trail.reads.of_gtid(name)]
+            if not changes:
+                raise RefusedError(f"the trail has no change of {gtid}", target=gtid)
+        else:
+            schema, name = table_name(table or "")
+            found = list(trail.reads.history(schema, name, _key(key or "")))
+            if not found:
+                raise RefusedError(f"the trail has no change of {table} {key}", target=table)
+            changes = found[-last:]
+    tables, complaint = _tables(changes)
+    statements = list(undo_statements(changes, _keys(changes, tables), _generated(tables)))
+    if output == "json":
+        told = {"changes": len(changes), "statements": statements}
+        print_json(told if complaint is None else {**told, "source": complaint})
+        return
+    if complaint is not None:
+        echo(f"-- keys are guessed and generated columns unknown: {complaint}")
+    for statement in statements:
+        echo(statement)
+
+
+def table_name(text: str) -> tuple[str, str]:
+    """Take `db.table` apart at the first dot."""
+    schema, dot, name = text.partition(".")
+    if not dot or not schema or not name:
+        raise click.UsageError(f"{text!r} is no DB.TABLE")
+    return schema, name
+
+
+def _key(text: str) -> Any:
+    """Return a key as the trail has it: JSON, Extended JSON included; other text is itself."""
+    try:
+        return json_util.loads(text, json_options=json_util.RELAXED_JSON_OPTIONS)
+    except (ValueError, TypeError):
+        return text
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.UsageError(f"--at: {text!r} is no time such as 2026-01-15T12:00:00Z") from None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def _transactions(text: str) -> list[str]:
+    """Return the names of a set's transactions, as documents have them."""
+    try:
+        found = GtidSet.parse(text)
+    except CaseError:
+        return _mariadb(text)
+    if found.count() > _MOST_TRANSACTIONS:
+        raise click.UsageError(f"--gtid: {found.count():,} transactions are too many to undo")
+    return [mysql_text(gtid) for gtid in found]
+
+
+def _mariadb(text: str) -> list[str]:
+    """MariaDB has no sets: each transaction is named by itself, separated by commas."""
+    names = [part.strip() for part in text.split(",")]
+    try:
+        for name in names:
+            MariadbPosition.parse(name)
+    except CaseError as error:
+        raise click.UsageError(f"--gtid: {error}") from None
+    return names
+
+
+def _tables(changes: Sequence[dict[str, Any]]) -> tuple[dict[str, Table], str | None]:
+    """Return the tables as the source has them now, and why some are not among them."""
+    tables: dict[str, Table] = {}
+    complaint = None
+    try:
+        with open_mysql("undo") as source:
+            for name in sorted(_names(changes)):
+                try:
+                    tables[name] = source.table(name)
+                except RefusedError as error:
+                    complaint = str(error)
+    except CaretakerError as error:
+        complaint = str(error)
+    return tables, complaint
+
+
+def _names(changes: Sequence[dict[str, Any]]) -> set[str]:
+    return {
+        f"{change['meta']['db']}.{change['meta']['tbl']}"
+        for change in changes
+        if change["op"] in {"i", "u", "d"}
+    }
+
+
+def _keys(
+    changes: Sequence[dict[str, Any]], tables: Mapping[str, Table]
+) -> dict[str, tuple[str, ...]]:
+    """Return the columns of each table's key; those of a composite one are in its changes."""
+    composite = {
+        f"{change['meta']['db']}.{change['meta']['tbl']}": tuple(change["meta"]["pk"])
+        for change in changes
+        if isinstance(change["meta"]["pk"], dict)
+    }
+    return {
+        name: composite.get(name)
+        or (tables[name].key if name in tables else _guessed(name, changes))
+        for name in _names(changes)
+    }
+
+
+def _generated(tables: Mapping[str, Table]) -> dict[str, frozenset[str]]:
+    return {
+        name: frozenset(column.name for column in table.columns if column.generated)
+        for name, table in tables.items()
+    }
+
+
+def _guessed(name: str, changes: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    """Return the one column that has the key's value in every insert and delete, if it is one."""
+    possible: set[str] | None = None
+    for change in changes:
+        meta = change["meta"]
+        if f"{meta['db']}.{meta['tbl']}" != name or change["op"] not in {"i", "d"}:
+            continue
+        side = "t" if change["op"] == "i" else "f"
+        equal = {column for column, sides in change["chg"].items() if sides.get(side) == meta["pk"]}
+        possible = equal if possible is None else possible & equal
+    return tuple(possible) if possible is not None and len(possible) == 1 else ()
+
+
+def _change(change: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "seq": change["seq"],
+        "ts": iso(change["ts"]),
+        "op": change["op"],
+        "gtid": change["src"]["gtid"],
+        "chg": plain(change["chg"]),
+    }
+
+
+def _short(change: dict[str, Any], longest: int = 100) -> str:
+    parts = []
+    for column, sides in change["chg"].items():
+        before, after = told(sides.get("f")), told(sides.get("t"))
+        if change["op"] == "u":
+            parts.append(f"{column}: {before} -> {after}")
+        else:
+            parts.append(f"{column}: {after if change['op'] == 'i' else before}")
+    text = ", ".join(parts)
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"

@@ -1,0 +1,130 @@
+"""What the trail says: how far it is, and what became of a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import bson
+from bson import Binary, CodecOptions
+from bson.raw_bson import RawBSONDocument
+from pymongo.collection import Collection
+from pymongo.database import Database
+
+from caretaker.binlog import parts
+from resources.mongodb import layout
+from resources.mongodb.offsets import Offset, offset_of
+from resources.mongodb.staging import BatchStatus
+
+Document = dict[str, Any]
+
+_RAW: Any = CodecOptions(document_class=RawBSONDocument)
+_DECODED: CodecOptions[Document] = CodecOptions(tz_aware=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How a source's trail stands.
+
+    Attributes:
+        pending: Staged batches that are not committed, and `oldest_pending_at` since when.
+        archived: Staged batches that were put aside.
+    """
+
+    offset: Offset
+    pending: int
+    oldest_pending_at: datetime | None
+    archived: int
+
+
+class Reads:
+    """Questions; they change nothing. Documents come whole, large values put together again."""
+
+    def __init__(self, db: Database[Document]) -> None:
+        self._db = db
+        self._rows: Collection[Any] = db.get_collection(layout.ROW_CHANGES, codec_options=_RAW)
+        self._parts: Collection[Any] = db.get_collection(layout.PARTS, codec_options=_RAW)
+
+    def offset(self, source: str) -> Offset:
+        """Return a source's offset; one that nobody acquired yet is at epoch 0."""
+        found = self._db[layout.OFFSETS].find_one({"_id": source})
+        return offset_of(found or {"_id": source})
+
+    def sources(self) -> list[Offset]:
+        """Return the offsets of all sources, by name."""
+        return [offset_of(each) for each in self._db[layout.OFFSETS].find().sort("_id")]
+
+    def status(self, source: str) -> Status:
+        """Return how a source's trail stands."""
+        staged = self._db[layout.STAGING]
+        pending = {"status": BatchStatus.PENDING, "source": source}
+        oldest = next(
+            iter(staged.find(pending, {"createdAt": 1}).sort("createdAt", 1).limit(1)), None
+        )
+        return Status(
+            self.offset(source),
+            staged.count_documents(pending),
+            None if oldest is None else oldest["createdAt"],
+            staged.count_documents(
+                {"status": BatchStatus.ARCHIVED, "source": source, "n": {"$exists": True}}
+            ),
+        )
+
+    def history(
+        self, db: str, table: str, key: Any, *, until: datetime | None = None
+    ) -> Iterator[Document]:
+        """Yield the changes of one key, by seq; `key` is a value, or a document in key order."""
+        wanted: Document = {"meta.pk": key, "meta.db": db, "meta.tbl": table}
+        if until is not None:
+            wanted["ts"] = {"$lte": until}
+        yield from self._by_seq(wanted)
+
+    def of_keys(self, db: str, table: str, keys: Iterable[Any]) -> Iterator[Document]:
+        """Yield the changes of some keys, by seq: a chunk of what `verify` compares."""
+        yield from self._by_seq({"meta.pk": {"$in": list(keys)}, "meta.db": db, "meta.tbl": table})
+
+    def of_table(self, db: str, table: str) -> Iterator[Document]:
+        """Yield all changes of a table, by seq; no index helps."""
+        yield from self._by_seq({"meta.db": db, "meta.tbl": table})
+
+    def of_transaction(self, first: bytes, last: bytes) -> Iterator[Document]:
+        """Yield the documents whose `_id` is in a range, both ends in, by seq.
+
+        Both are as long as the ids: the order of BinData begins with its length.
+        """
+        yield from self._by_seq({"_id": {"$gte": Binary(first), "$lte": Binary(last)}})
+
+    def of_gtid(self, gtid: str) -> Iterator[Document]:
+        """Yield the documents of a transaction by its name; no index helps."""
+        yield from self._by_seq({"src.gtid": gtid})
+
+    def latest(self, limit: int) -> list[Document]:
+        """Return the last documents by `ts`, in order of seq."""
+        found = self._rows.find().sort("ts", -1).limit(limit)
+        return sorted((self._whole(each) for each in found), key=lambda each: each["seq"])
+
+    def gaps(self) -> Iterator[Document]:
+        """Yield what the trail says it does not have; no index helps."""
+        yield from self._by_seq({"op": "gap"})
+
+    def schema(self, key: str) -> Document | None:
+        """Return a schema version."""
+        return self._db[layout.SCHEMAS].find_one({"_id": key})
+
+    def _by_seq(self, wanted: Mapping[str, Any]) -> Iterator[Document]:
+        for each in self._rows.find(wanted, allow_disk_use=True).sort("seq", 1):
+            yield self._whole(each)
+
+    def _whole(self, head: RawBSONDocument) -> Document:
+        raw = bytes(head.raw)
+        if "parts" in head:
+            pieces = self._parts.find({"_id": _range_of(bytes(head["_id"]))})
+            raw = parts.join(raw, [bytes(piece.raw) for piece in pieces])
+        return bson.decode(raw, _DECODED)
+
+
+def _range_of(head_id: bytes) -> Document:
+    # A piece's id is the head's with its place and number behind it: 2 and 4 bytes.
+    return {"$gte": Binary(head_id + bytes(6)), "$lte": Binary(head_id + b"\xff" * 6)}

@@ -1,0 +1,131 @@
+"""Short looks into a binlog: what stands at a place, when a file was begun."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from caretaker.binlog import events
+from caretaker.binlog.frames import Event, Frames, parse_rotate
+from caretaker.binlog.gtid import GtidSet, MariadbPosition, mariadb_text, mysql_text
+from caretaker.binlog.model import (
+    Checkpoint,
+    EndOfLog,
+    EventType,
+    Flavor,
+    Gtid,
+    MariadbGtid,
+    MysqlGtid,
+    Position,
+)
+from caretaker.binlog.source_facts import FIRST_EVENT, Follower, Progression
+from caretaker.errors import (
+    CorruptEventError,
+    LostPositionError,
+    RefusedError,
+    TransientError,
+)
+from resources.mysql import dump
+from resources.mysql.session import Session
+from resources.mysql.settings import MySQLSettings
+
+_WITHIN_S = 30.0
+_MOST_POSITION = 2**32
+_HEARTBEAT_S = 5.0
+_AROUND = frozenset(
+    (
+        *(EventType.ROTATE, EventType.FORMAT_DESCRIPTION, EventType.PREVIOUS_GTIDS),
+        *(EventType.MARIADB_GTID_LIST, EventType.BINLOG_CHECKPOINT),
+        *(EventType.HEARTBEAT, EventType.HEARTBEAT_V2, EventType.START_ENCRYPTION),
+    )
+)
+
+
+def goes_on_here(
+    settings: MySQLSettings, us: Follower, checkpoint: Checkpoint, source: Progression
+) -> None:
+    """Raise LostPositionError unless what follows the trail's last place is new to the trail.
+
+    A server after RESET BINARY LOGS AND GTIDS numbers its transactions from 1 again: once it has
+    passed the old numbers, the sets look as if nothing had happened. Its files do not.
+    """
+    place = checkpoint.position
+    size = {log.name: log.size for log in source.logs}.get(place.file)
+    # A reader that only just came into the file knows its beginning, which says nothing.
+    if checkpoint.gtid is None or size is None or not FIRST_EVENT < place.pos < _MOST_POSITION:
+        return
+    try:
+        found = _first_gtid(settings, us, place, source.flavor)
+    except (CorruptEventError, RefusedError, LostPositionError) as error:
+        raise _began_anew(checkpoint, f"no event begins there ({error})") from error
+    if isinstance(found, MysqlGtid):
+        saved = GtidSet.parse(checkpoint.gtid)
+        if found in saved and not _has_holes(saved, found):
+            raise _began_anew(checkpoint, f"{mysql_text(found)} follows, which the trail has")
+    elif isinstance(found, MariadbGtid):
+        last = MariadbPosition.parse(checkpoint.gtid).last(found.domain)
+        if last is not None and last.server == found.server and found.seq <= last.seq:
+            raise _began_anew(checkpoint, f"{mariadb_text(found)} follows, which the trail has")
+
+
+def begun_at_s(settings: MySQLSettings, us: Follower, file: str, flavor: Flavor) -> int:
+    """Return when a binlog was begun, in seconds; the one before it was left then."""
+    for event in _look(settings, us, Position(file, FIRST_EVENT), flavor):
+        if event.type == EventType.FORMAT_DESCRIPTION:
+            return event.timestamp_s
+    raise TransientError(f"{file} has no beginning yet", target=file)
+
+
+def _began_anew(checkpoint: Checkpoint, why: str) -> LostPositionError:
+    return LostPositionError(
+        f"the trail ends at {checkpoint.position}, and {why}: RESET BINARY LOGS AND GTIDS, which"
+        " uses transaction numbers a second time, or a damaged binlog",
+        target=str(checkpoint.position),
+        hint="raise the source's incarnation by one, and then: caretaker binlog accept-gap",
+    )
+
+
+def _has_holes(saved: GtidSet, gtid: MysqlGtid) -> bool:
+    """An XA transaction that waits is a hole, and brings the dump back to before it."""
+    upto = GtidSet()
+    upto.insert((gtid.uuid, gtid.tag), 1, gtid.gno)
+    return not upto.issubset(saved)
+
+
+def _first_gtid(
+    settings: MySQLSettings, us: Follower, place: Position, flavor: Flavor
+) -> Gtid | None:
+    for event in _look(settings, us, place, flavor):
+        if event.type == EventType.GTID:
+            return events.parse_gtid(event.body, anonymous=False).gtid
+        if event.type == EventType.GTID_TAGGED:
+            return events.parse_gtid_tagged(event.body).gtid
+        if event.type == EventType.MARIADB_GTID:
+            return events.parse_mariadb_gtid(event.body, event.server_id).gtid
+        if event.type not in _AROUND:
+            return None
+    return None
+
+
+def _look(
+    settings: MySQLSettings, us: Follower, place: Position, flavor: Flavor
+) -> Iterator[Event]:
+    """Yield the events behind a place, as a follower nobody else is."""
+    checkpoint = Checkpoint(None, place, 0)
+    with Session(settings) as session:
+        dump.prepare(session, us, checkpoint, flavor, _HEARTBEAT_S)
+        dump.begin(session, settings, us, checkpoint, flavor, wait=False)
+        reader = dump.Dump(
+            session, settings, server_uuid="", failover=None, heartbeat_s=_HEARTBEAT_S
+        )
+        frames = Frames()
+        try:
+            while payloads := reader.read(_WITHIN_S):
+                for payload in payloads:
+                    event = frames.open(payload)
+                    if isinstance(event, EndOfLog):
+                        return
+                    if event.type == EventType.ROTATE:
+                        frames.enter(parse_rotate(event.body))
+                    yield event
+        finally:
+            reader.close()

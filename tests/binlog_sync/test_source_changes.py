@@ -1,0 +1,92 @@
+"""The source becomes another server, or its tables other tables, and the trail goes on."""
+
+from __future__ import annotations
+
+import pytest
+from bson import Binary
+
+from resources.mongodb.settings import MongoDBSettings
+from resources.mysql.source import open_source
+from tests.binlog_sync.bench import Bench, wait_until
+
+
+def test_a_failover_can_be_started_from_again_before_the_first_row_of_the_new_server(
+    start_mysql, mongodb_server, name
+):
+    """What is saved beside the new server's uuid is no place in the old one's files."""
+    old, new = start_mysql(), start_mysql(server_id=2)
+    with Bench(old, MongoDBSettings(mongodb_server.url, name), name) as bench:
+        bench.setup()
+        bench.sql(f"CREATE TABLE {name}.t (id INT PRIMARY KEY)", *["FLUSH BINARY LOGS"] * 5)
+        bench.sync()
+        ((executed,),) = old.ask("SELECT @@global.gtid_executed")
+        new.run(
+            "SET SESSION sql_log_bin = OFF",
+            f"CREATE DATABASE {name}",
+            f"CREATE TABLE {name}.t (id INT PRIMARY KEY)",
+            "SET SESSION sql_log_bin = ON",
+            "RESET BINARY LOGS AND GTIDS",
+            f"SET GLOBAL gtid_purged = '{executed}'",
+        )
+        bench.uri = new.url
+
+        bench.sync()  # stands for one that was killed right after it had said so
+        bench.sync()
+        new.run(f"INSERT INTO {name}.t VALUES (1)")
+        bench.sync()
+
+        told = [each["topology"] for each in bench.documents() if each["op"] == "topology"]
+        assert [each["meta"]["pk"] for each in bench.rows("t")] == [1]
+    assert len(told) == 1
+    assert told[0]["server_before"] != told[0]["server_after"]
+
+
+def test_columns_that_are_added_while_it_runs_are_what_their_types_say(
+    mariadb_server, mongodb_server, name
+):
+    """MariaDB's binlog calls a UUID BINARY(16): it has to be asked again after each statement."""
+    with Bench(mariadb_server, MongoDBSettings(mongodb_server.url, name), name) as bench:
+        bench.setup()
+        bench.sql(f"CREATE TABLE {name}.t (id INT PRIMARY KEY)", f"INSERT INTO {name}.t VALUES (1)")
+        with bench.running():
+            wait_until(lambda: bench.rows("t"), "the first row")
+            bench.sql(
+                f"ALTER TABLE {name}.t ADD u UUID, ADD a INET6",
+                f"INSERT INTO {name}.t VALUES (2, '00112233-4455-6677-8899-aabbccddeeff', '::1')",
+            )
+            wait_until(lambda: len(bench.rows("t")) == 2, "the second row")
+        added = bench.rows("t")[1]["chg"]
+
+    assert added["u"]["t"] == Binary(bytes.fromhex("00112233445566778899aabbccddeeff"), 4)
+    assert added["a"]["t"] == "::1"
+
+
+@pytest.mark.parametrize("verb", ["verify", "margin", "another look"])
+def test_who_looks_at_the_source_leaves_the_dump_alone(either_bench, verb):
+    bench = either_bench
+    bench.setup()
+    bench.sql(f"CREATE TABLE {bench.name}.t (id INT PRIMARY KEY)", "FLUSH BINARY LOGS")
+    bench.sync()
+    with bench.running() as running:
+        bench.sql(f"INSERT INTO {bench.name}.t VALUES (1)")
+        wait_until(lambda: bench.rows("t"), "a row")
+        with open_source(bench.uri, bench.name) as source:
+            checkpoint = running.syncer.committed
+            if verb == "verify":
+                source.verify(checkpoint)
+            elif verb == "margin":
+                source.purge_margin_s(checkpoint)
+            else:
+                source.check()
+        bench.sql(f"INSERT INTO {bench.name}.t VALUES (2)")
+        wait_until(lambda: len(bench.rows("t")) == 2, "another row")
+
+    assert not [said for said in bench.said() if said.startswith("The source is away")]
+
+
+def test_two_who_look_at_one_moment_are_two(bench):
+    """Under one name the source ends the look of the one for the other's."""
+    with open_source(bench.uri, "audit") as one, open_source(bench.uri, "audit") as other:
+        assert one._aside.uuid != other._aside.uuid
+        assert one._aside.server_id != other._aside.server_id
+        assert one.follower == other.follower
