@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import click
 
@@ -14,6 +13,8 @@ from caretaker.errors import CaretakerError
 from caretaker.translog.model import ClusterObservation
 from caretaker.translog.policy import ResetPolicy
 from caretaker.translog.preflight import refusals
+from console.diagnosis import Diagnosis
+from console.doctor_materialize import materialize
 from console.environment import require_dagster_home
 from console.options import output_option
 from console.output import print_json, print_table
@@ -32,19 +33,6 @@ Examples:
   caretaker doctor                     every configured system
   caretaker doctor crate --output json
 """
-
-
-class Diagnosis(NamedTuple):
-    """One thing that was looked at.
-
-    Attributes:
-        status: ok, warn (a wing would refuse now), fail (it cannot work), off (not configured).
-    """
-
-    system: str
-    check: str
-    status: str
-    detail: str
 
 
 def _dagster() -> Iterator[Diagnosis]:
@@ -151,6 +139,7 @@ _SYSTEMS: dict[str, Callable[[], Iterator[Diagnosis]]] = {
     "crate": _crate,
     "mysql": _mysql,
     "mongodb": _mongodb,
+    "materialize": materialize,
 }
 
 

@@ -1,4 +1,4 @@
-"""`caretaker lab`: a CrateDB of pure Python on loopback, to try everything on, and to break."""
+"""`caretaker lab`: a CrateDB and a Materialize on loopback, to try everything on, and to break."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ from resources.process import owner_of_run, pid_exists
 
 if TYPE_CHECKING:
     from lab.control import LabControl
+    from lab.cratedb.process import LabProcess
 
 _HANDLE = Path(".caretaker") / "lab.json"
 _STOP_WITHIN_S = 10.0
+_MATERIALIZE_CONTROL = "http://127.0.0.1:6899"
 #: 0: any that is free. The nodes take the ports that follow the first, too.
 _PORT = click.IntRange(0, 65535 - 8)
 
@@ -44,6 +46,12 @@ _RULES: dict[str, dict[str, Any]] = {
     "half": {"action": "half_body"},
     "huge": {"action": "huge"},
 }
+#: Of the lab Materialize.
+_MATERIALIZE_RULES: dict[str, dict[str, Any]] = {
+    "hang-ddl": {"match": "(?i)^(create|drop|alter) cluster", "action": "hang", "times": 1},
+    "reset-ddl": {"match": "(?i)^(create|drop|alter) cluster", "action": "reset_after", "times": 1},
+    "slow-catalog": {"match": "(?i)mz_(catalog|internal)", "action": "latency", "seconds": 2.0},
+}
 _LEVERS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     "no-master": ("drop-master", None, {"seconds": 40}),
     "snapshot": ("snapshot", None, {}),
@@ -53,6 +61,11 @@ _LEVERS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     "stuck-leases": ("leases", "table", {"stuck": True}),
     "lose-primary": ("lose-primary", "table", {}),
 }
+_MATERIALIZE_LEVERS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
+    "oom": ("oom", "cluster", {"after_s": 1.0}),
+    "no-statement-log": ("logging", None, {"on": False}),
+}
+_BREAKABLE = (*_RULES, *_LEVERS, *_MATERIALIZE_RULES, *_MATERIALIZE_LEVERS, "heal")
 
 _EXAMPLES = """\b
 Examples:
@@ -61,7 +74,11 @@ Examples:
 """
 
 
-@click.group("lab", epilog=_EXAMPLES, help="Start, look at, break and stop the lab CrateDB.")
+@click.group(
+    "lab",
+    epilog=_EXAMPLES,
+    help="Start, look at, break and stop a lab: a CrateDB and a Materialize.",
+)
 def lab() -> None:
     """Every verb of the lab is a command of its own."""
 
@@ -71,24 +88,47 @@ def lab() -> None:
 @click.option(
     "--control-port", default=4299, show_default=True, type=_PORT, help="Of faults and levers."
 )
+@click.option(
+    "--materialize-port", default=6875, show_default=True, type=_PORT, help="Of Materialize."
+)
+@click.option(
+    "--materialize-control-port",
+    default=6899,
+    show_default=True,
+    type=_PORT,
+    help="Of its faults and levers.",
+)
 @click.option("--nodes", default=3, show_default=True, type=click.IntRange(1, 9), help="How many.")
 @click.option("--empty", is_flag=True, help="Without the believable tables.")
 @click.option("--print-env", is_flag=True, help="Print the exports for a shell.")
 @output_option
 def up(
-    *, port: int, control_port: int, nodes: int, empty: bool, print_env: bool, output: str
+    *,
+    port: int,
+    control_port: int,
+    materialize_port: int,
+    materialize_control_port: int,
+    nodes: int,
+    empty: bool,
+    print_env: bool,
+    output: str,
 ) -> None:
     """Start a lab in the background, unless one runs already."""
     handle = _handle()
     if not handle:
-        handle = _start(port, control_port, nodes, empty=empty)
+        crate = ["--nodes", str(nodes), *([] if empty else ["--demo"])]
+        handle = _start(crate, port, control_port, materialize_port, materialize_control_port)
+    exports = (
+        f"export CRATE_CONNECTION_STRING={handle['connection_string']}",
+        f"export DATABASE_URL={handle['materialize']['url']}",
+    )
     if print_env:
-        echo(f"export CRATE_CONNECTION_STRING={handle['connection_string']}")
+        echo("\n".join(exports))
     elif output == "json":
         print_json(handle)
     else:
-        echo(f"The lab runs (pid {handle['pid']}):")
-        echo(f"  export CRATE_CONNECTION_STRING={handle['connection_string']}")
+        echo(f"The lab runs (pid {handle['pid']} and {handle['materialize']['pid']}):")
+        echo("\n".join(f"  {export}" for export in exports))
 
 
 @lab.command(
@@ -99,6 +139,7 @@ def down(*, output: str) -> None:
     """Stop the lab that `up` started."""
     handle = _handle()
     if handle:
+        _stop(int(handle["materialize"]["pid"]))
         _stop(int(handle["pid"]))
     _HANDLE.unlink(missing_ok=True)
     if output == "json":
@@ -112,9 +153,9 @@ def down(*, output: str) -> None:
 )
 @output_option
 def status(*, output: str) -> None:
-    """Show nodes, health, large translogs, tables at 0 replicas and rules in force."""
-    with _control() as control:
-        seen = control.status()
+    """Show nodes, health, large translogs, clusters with their replicas, and rules in force."""
+    with _control() as (crate, materialize):
+        seen = {**crate.status(), "materialize": materialize.status()}
     if output == "json":
         print_json(seen)
         return
@@ -131,8 +172,26 @@ def status(*, output: str) -> None:
         )
     at_zero = ", ".join(seen["at_zero"]) or "none"
     echo(f"\nat 0 replicas: {at_zero} (most at once: {seen['most_at_zero']})")
-    for rule in seen["faults"]:
+    _print_clusters(seen["materialize"]["clusters"])
+    for rule in (*seen["faults"], *seen["materialize"]["faults"]):
         echo(f"rule {rule['id']}: {rule['action']} on {rule['match'] or 'everything'}")
+
+
+def _print_clusters(clusters: dict[str, dict[str, Any]]) -> None:
+    """Print Materialize's clusters, but for its own."""
+    echo()
+    print_table(
+        ["cluster", "managed", "replicas"],
+        [
+            [name, cluster["managed"], ", ".join(map(_replica, cluster["replicas"])) or None]
+            for name, cluster in clusters.items()
+            if cluster["id"].startswith("u")
+        ],
+    )
+
+
+def _replica(one: dict[str, Any]) -> str:
+    return f"{one['name']} ({one['size']}{'' if one['ready'] else ', not ready'})"
 
 
 @lab.command(
@@ -140,29 +199,45 @@ def status(*, output: str) -> None:
     epilog="\b\nExamples:\n  caretaker lab break hang-alter\n"
     "  caretaker lab break sick sensors.readings\n",
 )
-@click.argument("what", type=click.Choice(sorted([*_RULES, *_LEVERS, "heal"])))
+@click.argument("what", type=click.Choice(sorted(_BREAKABLE)))
 @click.argument("target", required=False)
 @output_option
 def break_(*, what: str, target: str | None, output: str) -> None:
     """Make the lab misbehave; `heal` lifts every rule and elects a master."""
-    with _control() as control:
+    with _control() as (crate, materialize):
         if what == "heal":
-            control.clear_faults()
-            control.pull("elect-master")
-            control.pull("snapshot", running=False)
+            _heal(crate, materialize)
         elif what in _RULES:
             node = {"node": target} if target else {}
-            control.add_fault({**_RULES[what], **node})
+            crate.add_fault({**_RULES[what], **node})
+        elif what in _MATERIALIZE_RULES:
+            materialize.add_fault(_MATERIALIZE_RULES[what])
+        elif what in _MATERIALIZE_LEVERS:
+            _pull(materialize, what, _MATERIALIZE_LEVERS[what], target)
         else:
-            _pull(control, what, target)
+            _pull(crate, what, _LEVERS[what], target)
     if output == "json":
         print_json({"broke": what, "target": target})
     else:
         echo(f"{what}{f' {target}' if target else ''}: done")
 
 
-def _pull(control: LabControl, what: str, target: str | None) -> None:
-    lever, argument, body = _LEVERS[what]
+def _heal(crate: LabControl, materialize: LabControl) -> None:
+    crate.clear_faults()
+    crate.pull("elect-master")
+    crate.pull("snapshot", running=False)
+    materialize.clear_faults()
+    materialize.pull("heal")
+    materialize.pull("logging", on=True)
+
+
+def _pull(
+    control: LabControl,
+    what: str,
+    meaning: tuple[str, str | None, dict[str, Any]],
+    target: str | None,
+) -> None:
+    lever, argument, body = meaning
     if argument is None:
         control.pull(lever, **body)
     elif target is None:
@@ -171,9 +246,16 @@ def _pull(control: LabControl, what: str, target: str | None) -> None:
         control.pull(lever, **{argument: target, **body})
 
 
-def _start(port: int, control_port: int, nodes: int, *, empty: bool) -> dict[str, Any]:
+def _start(
+    crate: list[str],
+    port: int,
+    control_port: int,
+    materialize_port: int,
+    materialize_control_port: int,
+) -> dict[str, Any]:
     try:
-        from lab.cratedb.process import LabDidNotStartError, LabProcess
+        from lab.cratedb.process import LabProcess
+        from lab.materialize.process import MaterializeProcess
     except ImportError as error:
         raise _not_installed(error) from None
     try:
@@ -183,25 +265,42 @@ def _start(port: int, control_port: int, nodes: int, *, empty: bool) -> dict[str
         where = _HANDLE.parent.absolute()
         reason = f"the lab keeps its handle and log in {where}: {error.strerror}"
         raise RefusedError(reason) from None
-    process = LabProcess(
-        *(["--nodes", str(nodes)] + ([] if empty else ["--demo"])),
-        port_base=port,
-        control_port=control_port,
-        log=_HANDLE.with_suffix(".log"),
+    log = _HANDLE.with_suffix(".log")
+    first = LabProcess(*crate, port_base=port, control_port=control_port, log=log)
+    second = MaterializeProcess(
+        port_base=materialize_port, control_port=materialize_control_port, log=log
     )
+    _started(first, log)
     try:
-        process.start()
-    except LabDidNotStartError as error:
-        log = _HANDLE.with_suffix(".log").read_text(encoding="utf-8").strip().splitlines()
-        raise RefusedError(log[-1] if log else str(error)) from None
+        _started(second, log)
+    except RefusedError:
+        first.stop()
+        raise
     handle = {
-        "pid": process.pid,
-        "incarnation": owner_of_run("lab", process.pid).boot_id,
-        "control": process.control.url,
-        "connection_string": process.connection_string,
+        **_found_again(first),
+        "connection_string": first.connection_string,
+        "materialize": {**_found_again(second), "url": second.connection_string},
     }
     _HANDLE.write_text(json.dumps(handle), encoding="utf-8")
     return handle
+
+
+def _started(process: LabProcess, log: Path) -> None:
+    from lab.cratedb.process import LabDidNotStartError
+
+    try:
+        process.start()
+    except LabDidNotStartError as error:
+        said = log.read_text(encoding="utf-8").strip().splitlines()
+        raise RefusedError(said[-1] if said else str(error)) from None
+
+
+def _found_again(process: LabProcess) -> dict[str, Any]:
+    return {
+        "pid": process.pid,
+        "incarnation": owner_of_run("lab", process.pid).boot_id,
+        "control": process.control.url,
+    }
 
 
 def _stop(pid: int) -> None:
@@ -221,24 +320,31 @@ def _handle() -> dict[str, Any]:
     """
     try:
         found: dict[str, Any] = json.loads(_HANDLE.read_text(encoding="utf-8"))
-        now = owner_of_run("lab", int(found["pid"]))
-        same = pid_exists(now.pid) and now.boot_id == found["incarnation"]
-        whole = isinstance(found["control"], str) and isinstance(found["connection_string"], str)
+        same = all(map(_is_the_same, (found, found["materialize"])))
+        texts = (found["control"], found["connection_string"], found["materialize"]["url"])
+        whole = all(isinstance(text, str) for text in texts)
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     return found if same and whole else {}
 
 
+def _is_the_same(process: dict[str, Any]) -> bool:
+    now = owner_of_run("lab", int(process["pid"]))
+    return pid_exists(now.pid) and bool(now.boot_id == process["incarnation"])
+
+
 @contextlib.contextmanager
-def _control() -> Iterator[LabControl]:
+def _control() -> Iterator[tuple[LabControl, LabControl]]:
+    """Give the levers of the CrateDB and of the Materialize."""
     try:
         from lab.control import LabControl, LabUnreachableError
     except ImportError as error:
         raise _not_installed(error) from None
     handle = _handle()
-    control = LabControl(handle["control"]) if handle else LabControl()
+    crate = LabControl(handle["control"]) if handle else LabControl()
+    materialize = LabControl(handle["materialize"]["control"] if handle else _MATERIALIZE_CONTROL)
     try:
-        yield control
+        yield crate, materialize
     except LabUnreachableError as error:
         hint = "" if handle else " (start one: caretaker lab up)"
         raise RefusedError(f"{error}{hint}") from None

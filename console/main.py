@@ -13,7 +13,7 @@ import click
 from click.exceptions import NoArgsIsHelpError
 
 from caretaker.errors import CaretakerError, UnsafeError
-from console import binlog, doctor, lab, tickets, translog
+from console import binlog, doctor, lab, strategies, tickets, translog
 from console.environment import load_env_file, use_log_format
 from console.runs import sentence
 from ops.logs import FORMATS, say
@@ -41,6 +41,7 @@ def cli() -> None:
 cli.add_command(translog.translogs)
 cli.add_command(translog.translogs, "problematic-translogs")
 cli.add_command(binlog.binlog)
+cli.add_command(strategies.strategies)
 cli.add_command(tickets.tickets)
 cli.add_command(doctor.doctor)
 cli.add_command(lab.lab)
@@ -49,13 +50,17 @@ cli.add_command(lab.lab)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a verb and exit with its code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    _quieten()
     verb = next((argument for argument in given if not argument.startswith("-")), "")
-    safe = verb in _ONE_FOR_ALL
+    run(cli, "caretaker", given, safe=verb in _ONE_FOR_ALL)
+
+
+def run(program: click.Group, name: str, given: Sequence[str], *, safe: bool = False) -> None:
+    """Run a program and exit with its code; `safe`: every error before the first change is 1."""
+    _quieten()
     try:
         load_env_file()
         use_log_format(_log_format(given))
-        cli.main(args=given, prog_name="caretaker", standalone_mode=False)
+        program.main(args=list(given), prog_name=name, standalone_mode=False)
     except NoArgsIsHelpError as error:
         error.show()
         sys.exit(1 if safe else 2)

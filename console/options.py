@@ -13,6 +13,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from caretaker.errors import InvalidSettingError
 from ops.binlog_config import BinlogSetupConfig, BinlogSyncConfig, BinlogVerifyConfig
 from ops.logs import FORMATS
+from ops.strategies_config import ClusterStrategiesConfig, WipeStrategyStateConfig
 from ops.translog_config import TranslogReportConfig, TranslogResetConfig, TranslogRestoreConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -24,6 +25,8 @@ M = TypeVar(
     BinlogSyncConfig,
     BinlogSetupConfig,
     BinlogVerifyConfig,
+    ClusterStrategiesConfig,
+    WipeStrategyStateConfig,
 )
 
 #: Flags that are not called as their key is.

@@ -52,6 +52,16 @@ def binlog_verify() -> dg.JobDefinition:
     return _job("binlog_verify")
 
 
+def cluster_strategies() -> dg.JobDefinition:
+    """Return the job with its resources."""
+    return _job("cluster_strategies")
+
+
+def wipe_strategy_state() -> dg.JobDefinition:
+    """Return the job with its resources."""
+    return _job("wipe_strategy_state")
+
+
 def _job(name: str) -> dg.JobDefinition:
     # Imported late: loading every definition takes a second that `--help` should not cost.
     from definitions import defs  # noqa: PLC0415
@@ -68,6 +78,8 @@ _JOBS = {
         binlog_sync,
         binlog_setup,
         binlog_verify,
+        cluster_strategies,
+        wipe_strategy_state,
     )
 }
 
@@ -118,6 +130,7 @@ class RunEnd:
         failure: The sentence of the step that failed the run; '' where it succeeded.
         declined: It was a safety check that refused.
         began: A step that changes tables was started.
+        target: What the failure is about: a table, a setting's key; '' where it does not say.
         stops: Ctrl-C and SIGTERM that came while it ran.
     """
 
@@ -128,6 +141,7 @@ class RunEnd:
     stops: int = 0
     declined: bool = False
     began: bool = False
+    target: str = ""
 
     def error(self) -> CaretakerError:
         """Return what a verb raises that has no result to show."""
@@ -152,10 +166,18 @@ def run_job(name: str, options: Mapping[str, Any], *, outputs: tuple[str, ...] =
                 raise_on_error=False,
             ) as result:
                 found = {step: _output(result, step, instance) for step in outputs}
-                failure, declined = ("", False) if result.success else _failure(result)
+                said = ("", False, "") if result.success else _failure(result)
+                failure, declined, target = said
                 began = _began(instance, result.run_id)
                 return RunEnd(
-                    result.run_id, result.success, failure, found, stops.count, declined, began
+                    result.run_id,
+                    result.success,
+                    failure,
+                    found,
+                    stops.count,
+                    declined,
+                    began,
+                    target,
                 )
         except dg.DagsterInvalidConfigError as error:
             raise RefusedError("; ".join(e.message for e in error.errors)) from None
@@ -233,8 +255,8 @@ def _asset(name: str, instance: dg.DagsterInstance) -> Any:
         logging.disable(logging.NOTSET)
 
 
-def _failure(result: Any) -> tuple[str, bool]:
-    """Return the sentence of the first step that failed, and whether it was we who declined."""
+def _failure(result: Any) -> tuple[str, bool, str]:
+    """Return the sentence of the first step that failed, whether we declined, and its target."""
     for event in result.all_events:
         if not event.is_step_failure:
             continue
@@ -242,12 +264,13 @@ def _failure(result: Any) -> tuple[str, bool]:
         known = data.user_failure_data.metadata if data.user_failure_data is not None else {}
         declined = DECLINED in known and known[DECLINED].value is True
         hint = str(known["hint"].value) if "hint" in known else ""
+        target = str(known["target"].value) if "target" in known else ""
         said = failure_text(event)
-        return said if hint in said else f"{said}; {hint}", declined
+        return said if hint in said else f"{said}; {hint}", declined, target
     for event in result.all_events:
         if event.is_run_failure:
-            return str(event.message), False
-    return "the run failed", False
+            return str(event.message), False, ""
+    return "the run failed", False, ""
 
 
 @contextlib.contextmanager

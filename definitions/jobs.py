@@ -5,11 +5,21 @@ from typing import Any
 
 import dagster as dg
 
-from definitions.retries import BEFORE_THE_FIRST_TICKET
+from definitions.retries import BEFORE_THE_FIRST_TICKET, READS_AND_REPEATABLE_WRITES
 from ops.binlog import setup, sync
 from ops.binlog_config import BinlogSetupConfig, BinlogSyncConfig, BinlogVerifyConfig
 from ops.binlog_verify import verify_tables
 from ops.logs import event_logger
+from ops.strategies import (
+    apply,
+    conclude_cycle,
+    decide,
+    diff,
+    observe,
+    record,
+    wipe,
+)
+from ops.strategies_config import ClusterStrategiesConfig, WipeStrategyStateConfig
 from ops.translog import (
     await_leases,
     conclude,
@@ -191,3 +201,51 @@ def binlog_setup() -> None:
 def binlog_verify() -> None:
     """Compare, and fail where a row differs."""
     verify_tables()
+
+
+_STRATEGIES = {"caretaker/wing": "strategies", "dagster/retry_strategy": "ALL_STEPS"}
+
+
+@dg.config_mapping
+def strategies_options(options: ClusterStrategiesConfig) -> dict[str, Any]:
+    """Turn the options of one cycle into Dagster's run config."""
+    return _one_step("observe", options)
+
+
+@dg.config_mapping
+def wipe_options(options: WipeStrategyStateConfig) -> dict[str, Any]:
+    """Turn the options of forgetting into Dagster's run config."""
+    return _one_step("wipe", options)
+
+
+@dg.job(
+    config=strategies_options,
+    executor_def=dg.in_process_executor,
+    # Waits in the queue instead of failing on the lock; the lock is what keeps two runs apart.
+    tags={**_STRATEGIES, "caretaker/singleton": "cluster_strategies"},
+    logger_defs={"console": event_logger},
+    description=(
+        "Keep the replicas of Materialize's clusters as their strategies want: target_size, "
+        "shrink_to_fit, burst, idle_suspend. mode dry_run, the default, changes nothing."
+    ),
+)
+def cluster_strategies() -> None:
+    """Look once, decide for all, act one by one."""
+    ground = observe.with_retry_policy(READS_AND_REPEATABLE_WRITES)()
+    decided = decide(ground)
+    planned = diff(ground, decided)
+    outcome = apply(ground, planned)
+    last = record.with_retry_policy(READS_AND_REPEATABLE_WRITES)
+    conclude_cycle(last(ground, planned, outcome))
+
+
+@dg.job(
+    config=wipe_options,
+    executor_def=dg.in_process_executor,
+    tags={**_STRATEGIES, "caretaker/singleton": "cluster_strategies"},
+    logger_defs={"console": event_logger},
+    description="Forget what strategies remember; what operators wrote, and the audit, stay.",
+)
+def wipe_strategy_state() -> None:
+    """Wipe once."""
+    wipe.with_retry_policy(READS_AND_REPEATABLE_WRITES)()

@@ -10,3 +10,9 @@ import dagster as dg
 BEFORE_THE_FIRST_TICKET = dg.RetryPolicy(
     max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS
 )
+
+#: Steps of the strategies that only read, or write what may be written twice. `apply` has none: an
+#: action that was sent is never sent again without a look, which is what the next cycle is for.
+READS_AND_REPEATABLE_WRITES = dg.RetryPolicy(
+    max_retries=2, delay=2, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS
+)

@@ -1,4 +1,4 @@
-"""`make demo`: the laboratory, Dagster against it, and the wing that repairs it, on one machine.
+"""`make demo`: the laboratories, Dagster against them, and the wings at work, on one machine.
 
 Nothing here reaches anybody's own systems: the connections in the environment are dropped, and
 the working directory is the demo's own, where there is no `.env`.
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from caretaker.errors import CaretakerError
+from lab.cluster_sizes import ClusterSizes
 from lab.control import LabControl, LabUnreachableError
 from lab.dagster_api import DagsterAPI, DagsterAPIError
 from lab.row_changes import RowChanges
@@ -44,8 +45,8 @@ if TYPE_CHECKING:
 CHECKOUT = Path(__file__).resolve().parents[1]
 LOCATION = "caretaker"
 _CARETAKER = Path(sysconfig.get_path("scripts")) / "caretaker"
-# What only restores or resumes is on by default; this one starts changes, so somebody must say so.
-SWITCHED_ON = ("translog_sizes",)
+# What only restores or resumes is on by default; these start changes, so somebody must say so.
+SWITCHED_ON = ("translog_sizes", "cluster_idleness")
 # Says that the folder may be emptied, and is locked while a demo lives in it.
 MARKER = "made-by-make-demo"
 ANOTHER = "name another folder: CARETAKER_DEMO_HOME=/path make demo"
@@ -103,6 +104,14 @@ class Place:
         return self.folder / "workspace.yaml"
 
 
+@dataclass(frozen=True)
+class Wings:
+    """What the demo shows besides the translogs."""
+
+    rows: RowChanges
+    sizes: ClusterSizes
+
+
 def main() -> int:
     """Run the demo until Ctrl-C; 1 with one sentence where it cannot start."""
     code = keep(_demo)
@@ -129,13 +138,13 @@ def _demo() -> int:
         return 1
 
 
-def _live(place: Place, rows: RowChanges) -> int:
+def _live(place: Place, wings: Wings) -> int:
     supervisor = Supervisor(logs=place.folder / "logs", say=lambda line: say(f"{_now()}  {line}"))
     dagster = DagsterAPI(place.ui, LOCATION)
     try:
         try:
-            _start(place, rows, supervisor, dagster)
-            _watch(place, rows, supervisor)
+            _start(place, wings, supervisor, dagster)
+            _watch(place, wings, supervisor)
         except KeyboardInterrupt:
             say("\nstopping: sensors off, runs put back what they changed (Ctrl-C: at once)")
             _settle(place, supervisor, dagster)
@@ -150,12 +159,12 @@ def _live(place: Place, rows: RowChanges) -> int:
     return 0
 
 
-def _start(place: Place, rows: RowChanges, supervisor: Supervisor, dagster: DagsterAPI) -> None:
+def _start(place: Place, wings: Wings, supervisor: Supervisor, dagster: DagsterAPI) -> None:
     """Start everything, what does not depend on each other side by side."""
     began = time.monotonic()
     say("starting a laboratory and Dagster on this machine; nothing of yours is touched")
     first, then = _children(place, dagster)
-    for group in ((*rows.children(), *first), then):
+    for group in ((*wings.rows.children(), *wings.sizes.children(), *first), then):
         for child in group:
             supervisor.launch(child)
         for child in group:
@@ -170,14 +179,16 @@ def _start(place: Place, rows: RowChanges, supervisor: Supervisor, dagster: Dags
 ready after {time.monotonic() - began:.0f} s: {place.ui}
 
   {place.ui}/runs         repairs, as they happen: click one, then a step
-  {place.ui}/automation   what starts them: translog_sizes is on, the others are yours
+  {place.ui}/automation   what starts them: two are on that others must switch on
   {place.ui}/assets       what is looked after, and what is known about it
 
 translog: a CrateDB of three nodes at http://127.0.0.1:{place.crate_port}, in pure Python. Some of
 its tables pile up translogs, and another one does every minute or two.
-{rows.said_at_start()}
+{wings.rows.said_at_start()}
+{wings.sizes.said_at_start()}
 
 From another terminal: cd {place.folder}
+  {_CARETAKER} strategies dry-run   what would be done to its clusters now, and why
   {_CARETAKER} binlog status        how far the audit trail is; tail, history and undo look into it
   {_CARETAKER} doctor               what works, what would be refused, what to change
 
@@ -224,14 +235,14 @@ def _children(place: Place, dagster: DagsterAPI) -> tuple[Sequence[Child], Seque
     )
 
 
-def _watch(place: Place, rows: RowChanges, supervisor: Supervisor) -> NoReturn:
-    """Keep all running, and say how each repair ended and what becomes of the rows."""
+def _watch(place: Place, wings: Wings, supervisor: Supervisor) -> NoReturn:
+    """Keep all running, and say how each repair ended, what becomes of rows and of clusters."""
     ended = _outcomes(place)
     while True:
         supervisor.tick()
         for line in ended():
             say(line)
-        for line in rows.news():
+        for line in (*wings.rows.news(), *wings.sizes.news()):
             say(f"{_now()}  {line}")
         time.sleep(0.5)
 
@@ -362,7 +373,7 @@ def _writing() -> Iterator[None]:
         ) from None
 
 
-def _prepare(folder: Path, ui_port: int) -> tuple[Place, RowChanges]:
+def _prepare(folder: Path, ui_port: int) -> tuple[Place, Wings]:
     """Empty the folder, write Dagster's files, and make this process's environment the demo's.
 
     The laboratory forgets everything when it ends, so yesterday's tickets mean nothing to it.
@@ -396,8 +407,10 @@ def _prepare(folder: Path, ui_port: int) -> tuple[Place, RowChanges]:
     nodes = range(place.crate_port, place.crate_port + 3)
     rows = RowChanges(folder, _free_ports(27217), _free_ports(23306), downloads)
     rows.write_down()
+    sizes = ClusterSizes(folder, _free_ports(6875), _free_ports(6899))
     settings = {
         **rows.environment,
+        **sizes.environment,
         "CRATE_CONNECTION_STRING": ",".join(f"http://127.0.0.1:{port}" for port in nodes),
         "DAGSTER_HOME": str(place.dagster_home),
         "DAGSTER_DISABLE_TELEMETRY": "yes",
@@ -410,7 +423,7 @@ def _prepare(folder: Path, ui_port: int) -> tuple[Place, RowChanges]:
         "PYTHONUNBUFFERED": "1",
     }
     os.chdir(folder)
-    return place, rows
+    return place, Wings(rows, sizes)
 
 
 def _free_ports(first: int, count: int = 1) -> int:

@@ -19,6 +19,10 @@ from ops.events import EVENT_ATTRIBUTE
 FORMAT_VARIABLE = "CARETAKER_LOG_FORMAT"
 FORMATS = ("console", "json")
 
+#: What a run tells of itself on stderr: that and what is worse. DEBUG, the default, is all of it.
+LEVEL_VARIABLE = "CARETAKER_LOG_LEVEL"
+LEVELS = ("ERROR", "WARNING", "INFO", "DEBUG")
+
 #: Tag of a run that the command line started, and reports on itself.
 STARTED_BY = "caretaker/started_by"
 
@@ -61,7 +65,10 @@ def event_logger(_: dg.InitLoggerContext) -> logging.Logger:
     log_format = os.environ.get(FORMAT_VARIABLE) or "console"
     if log_format not in FORMATS:
         raise InvalidSettingError(FORMAT_VARIABLE, log_format, " or ".join(FORMATS))
-    logger = logging.Logger("caretaker", level=logging.DEBUG)  # noqa: LOG001 - one of its own
+    level = os.environ.get(LEVEL_VARIABLE) or LEVELS[-1]
+    if level not in LEVELS:
+        raise InvalidSettingError(LEVEL_VARIABLE, level, " or ".join(LEVELS))
+    logger = logging.Logger("caretaker", level=level)  # noqa: LOG001 - one of its own
     logger.addHandler(EventHandler(log_format))
     return logger
 

@@ -114,7 +114,7 @@ def backlog_picture(bars: Sequence[Bar], acting_percentage: int, *, otherwise: s
     if not bars:
         return words_instead("Nothing above its threshold", otherwise)
     shown = sorted(bars, key=lambda bar: -bar.percentage)[:MOST_BARS]
-    names = [_label(bar.name) for bar in shown]
+    names = [label(bar.name) for bar in shown]
     left = 0.05 + 0.0075 * max(12, *map(len, names))
     figure, axes = plot_area(1.75 + 0.34 * len(shown), left=left)
     for place, bar in enumerate(shown):
@@ -175,7 +175,7 @@ def growth_picture(lines: Sequence[Line], now: datetime) -> bytes:
         axes.plot(
             [at for at, _ in looks],  # type: ignore[arg-type]  # dates are fine
             [percentage for _, percentage in looks],
-            color=colour, lw=1.8, marker="o", ms=2.5, label=_label(line.name),
+            color=colour, lw=1.8, marker="o", ms=2.5, label=label(line.name),
         )  # fmt: skip
         if line.hours_left is not None:
             crosses = now + timedelta(hours=line.hours_left)
@@ -293,12 +293,30 @@ def plot_area(height_in: float, *, left: float) -> tuple[Figure, Axes]:
     figure = _figure(height_in)
     bottom = _BELOW_IN / height_in
     axes = figure.add_axes((left, bottom, 0.97 - left, 1 - bottom - _ABOVE_IN / height_in))
+    _plain(axes)
+    return figure, axes
+
+
+def _plain(axes: Axes) -> None:
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color("#b0b0b0")
     axes.tick_params(length=0, labelsize=9, labelcolor=_INK)
     axes.set_axisbelow(True)
-    return figure, axes
+
+
+def panels(count: int, height_in: float, *, left: float) -> tuple[Figure, list[Axes]]:
+    """Return a figure with axes of that height below each other, the last one at the bottom."""
+    between_in = 0.34
+    inches = _ABOVE_IN + _BELOW_IN + count * height_in + count * between_in
+    figure = _figure(inches)
+    made = []
+    for place in range(count):
+        bottom_in = _BELOW_IN + (count - 1 - place) * (height_in + between_in)
+        axes = figure.add_axes((left, bottom_in / inches, 0.97 - left, height_in / inches))
+        _plain(axes)
+        made.append(axes)
+    return figure, made
 
 
 def headline(figure: Figure, title: str, below: str) -> None:
@@ -333,7 +351,8 @@ def png_of(figure: Figure) -> bytes:
     return packed.getvalue()
 
 
-def _label(name: str) -> str:
+def label(name: str) -> str:
+    """Return a name as it fits beside a line or a bar."""
     return clipped(_drawable(name), _LONGEST_LABEL)
 
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import dagster as dg
 
 from caretaker.ownership import describe
-from caretaker.translog.model import Owner, ResetTicket
+from caretaker.translog.model import Owner
 from ops.owners import death_seen_from
 
 _UNFINISHED = [
@@ -40,20 +40,21 @@ class Holder(Protocol):
 
 
 def live_run(
-    instance: dg.DagsterInstance, job_name: str, tickets: Iterable[ResetTicket], now: datetime
+    instance: dg.DagsterInstance, job_name: str, holders: Iterable[Holder], now: datetime
 ) -> dg.DagsterRun | None:
     """Return a run of this job that is at work, or None.
 
     An unfinished status is no proof: a run whose code server was killed stays STARTED for ever
-    (dagster.md, trap 3). Its tickets tell: it is at work while the owner of one lives, and gone,
-    however young, when the owners of all are dead; a table at 0 replicas must not wait for it.
+    (dagster.md, trap 3). Its tickets or locks tell: it is at work while the owner of one lives,
+    and gone, however young, when the owners of all are dead; a table at 0 replicas must not wait
+    for it.
     """
     seen_dead = death_seen_from(instance)
     at_work: set[str] = set()
     gone: set[str] = set()
-    for ticket in tickets:
-        dead = seen_dead(ticket.owner, ticket.heartbeat_at)
-        (gone if dead else at_work).add(ticket.owner.run_id)
+    for holder in holders:
+        dead = seen_dead(holder.owner, holder.heartbeat_at)
+        (gone if dead else at_work).add(holder.owner.run_id)
     for record in instance.get_run_records(
         dg.RunsFilter(job_name=job_name, statuses=_UNFINISHED), limit=50
     ):

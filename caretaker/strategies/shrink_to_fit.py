@@ -84,7 +84,7 @@ class ShrinkToFitMemory:
     Attributes:
         oom_sizes: Sizes that could not hold what they must, and until when they are not tried.
         replicas: Ours, by name; the id once it was seen.
-        untried: Sizes that there was no room for.
+        untried: Sizes that there was no room for, or that were created and not seen yet.
         trying: What this decision chooses from; not stored.
     """
 
@@ -150,11 +150,14 @@ def look(memory: ShrinkToFitMemory, case: Case) -> None:
         }
     if memory.replicas:
         ours = memory.replicas
-        memory.replicas = {
-            one.name: one.id
+        seen = [
+            one
             for one in case.cluster.replicas
             if one.name in ours and ours[one.name] in (None, one.id)
-        }
+        ]
+        memory.replicas = {one.name: one.id for one in seen}
+        tried = {one.size for one in seen if ours[one.name] is None}
+        memory.untried = [size for size in memory.untried if size not in tried]
 
 
 def propose(draft: Draft, config: ShrinkToFitConfig, memory: ShrinkToFitMemory) -> None:
@@ -290,8 +293,8 @@ def record(
             memory.untried = [one for one in memory.untried if rank.get(one, -1) > smallest]
     if planned:
         memory.replicas.update((create.name, None) for create in planned)
-        created = {create.size for create in planned}
-        memory.untried = [size for size in memory.trying if size not in created]
+        # Those that are created now, too, until they are seen: not every one of them may come to be.
+        memory.untried = list(memory.trying)
 
 
 def _rank(one: Replica, sizes: Sizes) -> int:

@@ -7,12 +7,17 @@ DDL takes no parameters, so names and sizes are quoted here. Held against Materi
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 
 from caretaker.identifiers import quote_identifier, quote_literal
 
 #: Materialize's longest identifier.
 MAX_NAME_BYTES = 255
+
+#: Only the end of a statement is ours alone: names and sizes stand before it.
+_WAITS = re.compile(r" WITH \(WAIT UNTIL READY \(TIMEOUT '(\d+)s', ON TIMEOUT ROLLBACK\)\)\Z")
+_FACTOR = re.compile(r" SET \(REPLICATION FACTOR (\d+)\)\Z")
 
 #: So few characters are never too many bytes, at four each.
 _SURELY_SHORT = MAX_NAME_BYTES // 4
@@ -44,9 +49,30 @@ def set_size(cluster: str, size: str, timeout_s: float) -> str:
     )
 
 
+def seconds_to_wait(statement: str) -> float | None:
+    """Return how long a statement of `set_size` waits at most; None for every other one.
+
+    >>> seconds_to_wait(set_size("prod", "50cc", 600))
+    600.0
+    >>> seconds_to_wait(set_replication_factor("TIMEOUT '9s', ON TIMEOUT ROLLBACK))", 0))
+    """
+    match = _WAITS.search(statement)
+    return float(match[1]) if match else None
+
+
 def set_replication_factor(cluster: str, factor: int) -> str:
     """Return the statement that gives a managed cluster so many replicas; 0 suspends it."""
     return f"ALTER CLUSTER {quote_identifier(cluster)} SET (REPLICATION FACTOR {factor})"
+
+
+def factor_of(statement: str) -> int | None:
+    """Return the factor that a statement of `set_replication_factor` sets; None for another.
+
+    >>> factor_of(set_replication_factor("prod", 2))
+    2
+    """
+    match = _FACTOR.search(statement)
+    return int(match[1]) if match else None
 
 
 def why_unwritable(name: str) -> str:

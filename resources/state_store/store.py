@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from types import TracebackType
 from typing import Self
 
 from sqlalchemy import URL
 
 from resources.clock import utc_now
-from resources.state_store.address import parse_url
+from resources.state_store.address import parse_url, place
 from resources.state_store.audit import Audit
 from resources.state_store.database import Database, Now
 from resources.state_store.locks import Locks
@@ -36,6 +37,12 @@ class StateStore(Tickets, Locks, Audit, Outcomes, Samples):
             database.close()
             raise
         return cls(database)
+
+    @property
+    def place(self) -> str:
+        """Name the store: for messages, and to tell it from every other one."""
+        here = f" on {socket.gethostname()}" if self._database.is_sqlite else ""
+        return f"{place(self._database.url)}{here}"
 
     def close(self) -> None:
         """Give all connections back."""

@@ -6,9 +6,15 @@ import json
 import os
 import signal
 import socket
+import time
 from pathlib import Path
 
+import psycopg
 import pytest
+
+_OOM = """
+SELECT 1 FROM mz_internal.mz_cluster_replica_status_history WHERE reason = 'oom-killed'
+"""
 
 
 @pytest.fixture
@@ -23,14 +29,16 @@ def up(caretaker):
     """Start a lab on free ports in the working directory; it ends with the test."""
 
     def start(*flags):
-        return caretaker("lab", "up", "--port", "0", "--control-port", "0", *flags)
+        ports = ("--port", "--control-port", "--materialize-port", "--materialize-control-port")
+        return caretaker("lab", "up", *(word for port in ports for word in (port, "0")), *flags)
 
     yield start
     handle = caretaker.folder / ".caretaker" / "lab.json"
     if handle.exists() and (text := handle.read_text()):
-        pid = json.loads(text)["pid"]
-        if b"lab.cratedb" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            os.kill(pid, signal.SIGKILL)
+        found = json.loads(text)
+        for pid in (found["pid"], found["materialize"]["pid"]):
+            if b"-m\0lab." in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGKILL)
 
 
 def test_a_round_trip(caretaker, up):
@@ -39,15 +47,19 @@ def test_a_round_trip(caretaker, up):
     assert started.code == 0, started.err
     handle = started.json
     assert up("--output", "json").json == handle
-    connection = up("--print-env").out.strip()
-    assert connection == f"export CRATE_CONNECTION_STRING={handle['connection_string']}"
+    assert up("--print-env").out.splitlines() == [
+        f"export CRATE_CONNECTION_STRING={handle['connection_string']}",
+        f"export DATABASE_URL={handle['materialize']['url']}",
+    ]
     caretaker.environment["CRATE_CONNECTION_STRING"] = handle["connection_string"]
 
     shown = caretaker("lab", "status")
     assert "GREEN" in shown.out
     assert "doc.metrics" in shown.out
+    assert "r1 (25cc)" in shown.out
     status = caretaker("lab", "status", "--output", "json").json
     assert status["at_zero"] == []
+    assert status["materialize"]["clusters"]["quickstart"]["replicas"]
 
     assert caretaker("lab", "break", "sick", "doc.users").out == "sick doc.users: done\n"
     assert caretaker("lab", "break", "slow", "--output", "json").json == {
@@ -71,18 +83,45 @@ def test_every_kind_of_breaking_is_possible(caretaker, up):
         ("no-master", None), ("snapshot", None), ("stuck-leases", "doc.users"),
         ("lose-primary", "doc.users"), ("refuse-optimize", None), ("hang-alter", None),
         ("late-alter", None), ("reset-alter", None), ("html", None), ("half", None),
-        ("huge", None), ("refuse", None),
+        ("huge", None), ("refuse", None), ("oom", "quickstart"), ("no-statement-log", None),
+        ("hang-ddl", None), ("reset-ddl", None), ("slow-catalog", None),
     ):  # fmt: skip
         ended = caretaker("lab", "break", what, *([target] if target else []))
         assert ended.code == 0, (what, ended.err)
         assert caretaker("lab", "break", "heal").code == 0
-    assert caretaker("lab", "status", "--output", "json").json["faults"] == []
+    status = caretaker("lab", "status", "--output", "json").json
+    assert status["faults"] == status["materialize"]["faults"] == []
+    assert status["materialize"]["statement_logging"] is True
 
 
-def test_a_port_that_is_taken_is_one_sentence(caretaker, up, port):
+def test_a_replica_of_the_lab_runs_out_of_memory_on_demand(caretaker, up):
+    """What an operator of Materialize would see: its replica restarts."""
+    url = up("--output", "json").json["materialize"]["url"]
+
+    assert caretaker("lab", "break", "oom", "quickstart").code == 0
+
+    deadline = time.monotonic() + 30
+    with psycopg.connect(url, autocommit=True) as connection:
+        while not connection.execute(_OOM).fetchall():
+            assert time.monotonic() < deadline, "no replica was killed"
+            time.sleep(0.1)
+
+
+@pytest.mark.parametrize("flag", ["--port", "--materialize-port"])
+def test_a_port_that_is_taken_is_one_sentence(caretaker, up, port, flag):
+    """And nothing of the lab is left running."""
     with socket.create_server(("127.0.0.1", port)):
-        up("--port", str(port)).refused(str(port), "ports")
+        up(flag, str(port)).refused(str(port), "ports")
     assert caretaker("lab", "down").out == "No lab was started from this folder.\n"
+    here = [each for each in Path("/proc").glob("[0-9]*/cwd") if _leads_to(each, caretaker.folder)]
+    assert here == []
+
+
+def _leads_to(link, folder):
+    try:
+        return link.resolve() == folder.resolve()
+    except OSError:
+        return False
 
 
 def test_without_a_lab_it_is_said_how_to_start_one(caretaker, port, monkeypatch):
@@ -98,7 +137,8 @@ def test_a_handle_of_another_process_is_not_believed(caretaker):
     folder.mkdir()
     for text in ("", "[]", "{}", "nonsense", json.dumps({
         "pid": os.getpid(), "incarnation": "another boot", "control": "http://127.0.0.1:1",
-        "connection_string": "http://127.0.0.1:1",
+        "connection_string": "http://127.0.0.1:1", "materialize": {"pid": os.getpid(),
+        "incarnation": "another boot", "control": "http://127.0.0.1:1", "url": "postgresql://"},
     })):  # fmt: skip
         (folder / "lab.json").write_text(text)
         assert caretaker("lab", "down").out == "No lab was started from this folder.\n"
