@@ -27,11 +27,12 @@ from lab.supervisor import interrupt_on_signals
 from resources.sql.strategies import CREATE
 
 #: Seconds without a query until the dashboards' cluster is suspended, in a hurry: people watch.
-IDLE_AFTER_S = 25
-_WORKS_FOR_S = 15.0
+IDLE_AFTER_S = 30
+_WORKS_FOR_S = 20.0
 _QUERY_EVERY_S = 2.0
-#: How long a cluster has been suspended when its user is back; longer when nobody looks any more.
-_AWAY_S, _LONG_AWAY_S = 6.0, 300.0
+#: How long a cluster has been suspended when its user is back: at first, later, and when nobody
+#: looks any more.
+_FIRST_AWAY_S, _AWAY_S, _LONG_AWAY_S = 6.0, 40.0, 300.0
 _LIVELY_FOR_S = 1800.0
 _LOOK_EVERY_S = 2.0
 _TRY_AGAIN_AFTER_S = 1.0
@@ -79,6 +80,7 @@ class _Analyst:
     told: Path
     _began: float = field(default_factory=time.monotonic)
     _seen: set[str] = field(default_factory=set)
+    _woken: bool = False
 
     def work(self) -> None:
         """Begin anew whenever the lab is gone: it comes back empty."""
@@ -111,6 +113,8 @@ class _Analyst:
             time.sleep(_LOOK_EVERY_S)
         for statement in CREATE.values():
             connection.execute(statement.encode())
+        if connection.execute("SELECT 1 FROM mz_cluster_strategies LIMIT 1").fetchone():
+            return
         for cluster, rows in STRATEGIES.items():
             for strategy, config in rows.items():
                 connection.execute(
@@ -135,7 +139,8 @@ class _Analyst:
             else:
                 since = since or now
                 lively = now - self._began < _LIVELY_FOR_S
-                if now - since >= (_AWAY_S if lively else _LONG_AWAY_S):
+                again = _AWAY_S if lively else _LONG_AWAY_S
+                if now - since >= (again if self._woken else _FIRST_AWAY_S):
                     return
             time.sleep(_LOOK_EVERY_S)
 
@@ -151,6 +156,8 @@ class _Analyst:
             time.sleep(_TRY_AGAIN_AFTER_S)
         waited_s = time.monotonic() - asked
         if failed:
+            self._woken = True
+            self._look_at_the_actions(connection)
             self._tell_answer(answer, waited_s)
         while time.monotonic() - asked < waited_s + _WORKS_FOR_S:
             connection.execute(QUERY.encode())

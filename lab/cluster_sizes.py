@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 #: Seconds of the lab: until a replica is online, and until it holds what it must, on one worker.
-_BOOT_S, _HYDRATE_S = 2, 24
+_BOOT_S, _HYDRATE_S = 2, 12
 
 
 @dataclass

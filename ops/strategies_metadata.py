@@ -373,7 +373,7 @@ _DONE_COLUMNS = dict.fromkeys(("UTC", "action", "reason", "credits/h"), "string"
 
 
 def _short(sql: str) -> str:
-    """Return a statement as a narrow column has room for it; the audit has every letter.
+    r"""Return a statement as a narrow column has room for it; the audit has every letter.
 
     >>> _short('CREATE CLUSTER REPLICA "prod"."r_50cc" (SIZE \'50cc\')')
     'create prod.r_50cc (50cc)'

@@ -249,8 +249,8 @@ WHERE c.id = %s
 
 #: Whose clusters are not ours: name. Parameter: our role.
 CLUSTERS_OF_OTHERS = """
-SELECT c.name FROM mz_catalog.mz_clusters c JOIN mz_catalog.mz_roles r ON r.id = c.owner_id
-WHERE c.id LIKE 'u%%' AND r.name <> %s ORDER BY c.name
+SELECT c.name FROM mz_catalog.mz_clusters c LEFT JOIN mz_catalog.mz_roles r ON r.id = c.owner_id
+WHERE c.id LIKE 'u%%' AND coalesce(r.name, '') <> %s ORDER BY c.name
 """
 
 #: Every life of every replica since a time: cluster, replica, size, created, dropped, credits/h.
