@@ -2,7 +2,8 @@
 
 The clusters are drawn with a fixed seed: most of them settled, as in a fleet that is looked after
 every five minutes, or all of them with something to do. Seconds are of this process, the best of
-five rounds, garbage collection included; reading the JSON is measured apart.
+five rounds, garbage collection included; reading the JSON is measured apart. The last workload is a
+whole cycle over a lab Materialize (`benchmarks.strategy_cycle`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import naive_strategies
+from benchmarks import naive_strategies, strategy_cycle
 from caretaker.strategies.decide import decide
 
 Figures = dict[str, float | None]
@@ -38,11 +39,13 @@ SIZES: list[Json] = [
 
 
 def run(*, quick: bool) -> dict[str, Figures]:
-    """Return figures by workload: half a minute, `quick` a few seconds."""
+    """Return figures by workload: two minutes, `quick` half a one."""
     clusters = CLUSTERS // 10 if quick else CLUSTERS
+    of_the_lab = clusters // 10
     return {
         f"decide_{clusters}_clusters": _compare(clusters, busy=0.05),
         f"decide_{clusters}_clusters_all_with_work": _compare(clusters, busy=1.0),
+        f"cycle_{of_the_lab}_clusters": strategy_cycle.run(of_the_lab),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 import dagster as dg
 
+from caretaker.identifiers import quote_identifier
 from caretaker.strategies.cycle import ClusterPlan, Observed, Plan
 from caretaker.strategies.model import Json
 from ops.pictures import embedded
@@ -29,7 +31,9 @@ NO_FLAPPING = "no_flapping"
 MOST_CHANGES_AN_HOUR = 20
 HOUR, DAY = timedelta(hours=1), timedelta(hours=24)
 
-_MOST_SHOWN = 15
+_MOST_SHOWN = 12
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT(\d\d:\d\d:\d\d)(?:\.\d+)?(?:\+00:00|Z)")
 
 #: Problems that are about what became of a replica or of our memory, not about a row of a config.
 _NOT_OF_A_CONFIG = frozenset({None, "pending_timeout_s", "pending_target_replica"})
@@ -154,8 +158,8 @@ def desired_metadata(plan: Plan) -> dict[str, Any]:
         told["actions"] = table(
             [
                 {
-                    "action": _short(each.action["sql"]),
-                    "reason": f"{each.action['strategy']}: {each.action['reason']}",
+                    "action": _short(each.cluster.name, each.action["sql"]),
+                    "reason": _narrow(f"{each.action['strategy']}: {each.action['reason']}"),
                     "credits/h": _signed(each.action["credits_per_hour_delta"]),
                 }
                 for each in actions
@@ -194,7 +198,7 @@ def _desired_row(one: ClusterPlan) -> dict[str, Any]:
     return {
         "cluster": one.name,
         "replicas": has if skipped or has == wanted else f"{has} → {wanted}",
-        "held": skipped or "; ".join(waits),
+        "held": skipped or _narrow("; ".join(waits)),
     }
 
 
@@ -360,8 +364,8 @@ def _done_row(one: Done) -> dict[str, Any]:
         reason = f"not executed: {one.error or 'nobody knows why'}"
     return {
         "UTC": _moment(one.at),
-        "action": _short(one.sql),
-        "reason": reason,
+        "action": _short(one.cluster, one.sql),
+        "reason": _narrow(reason),
         "credits/h": _signed(one.credits_delta) if one.executed else "",
     }
 
@@ -372,24 +376,35 @@ _DONE_COLUMNS = dict.fromkeys(("UTC", "action", "reason", "credits/h"), "string"
 # --- words ----------------------------------------------------------------------------------------
 
 
-def _short(sql: str) -> str:
+def _short(cluster: str, sql: str) -> str:
     r"""Return a statement as a narrow column has room for it; the audit has every letter.
 
-    >>> _short('CREATE CLUSTER REPLICA "prod"."r_50cc" (SIZE \'50cc\')')
-    'create prod.r_50cc (50cc)'
-    >>> _short('ALTER CLUSTER "web" SET (REPLICATION FACTOR 0)')
-    'alter web (replication factor 0)'
+    >>> _short("prod", 'CREATE CLUSTER REPLICA "prod"."r_50cc" (SIZE \'50cc\')')
+    'prod: create r_50cc (50cc)'
+    >>> _short("web", 'ALTER CLUSTER "web" SET (REPLICATION FACTOR 0)')
+    'web: alter (replication factor 0)'
     """
+    name = quote_identifier(cluster)
     for long, short in (
-        ("CREATE CLUSTER REPLICA ", "create "),
-        ("DROP CLUSTER REPLICA ", "drop "),
-        ("ALTER CLUSTER ", "alter "),
-        (" SET (SIZE = ", " ("),
-        (" (SIZE ", " ("),
-        (" SET (REPLICATION FACTOR ", " (replication factor "),
+        (f"CREATE CLUSTER REPLICA {name}.", "create "),
+        (f"DROP CLUSTER REPLICA {name}.", "drop "),
+        (f"ALTER CLUSTER {name} ", "alter "),
+        ("SET (SIZE = ", "("),
+        ("(SIZE ", "("),
+        ("SET (REPLICATION FACTOR ", "(replication factor "),
     ):
         sql = sql.replace(long, short, 1)
-    return sql.partition(" WITH (WAIT")[0].replace('"', "").replace("'", "")
+    plain = sql.partition(" WITH (WAIT")[0].replace('"', "").replace("'", "")
+    return f"{cluster}: {plain}"
+
+
+def _narrow(text: str) -> str:
+    """Return a sentence with its times of the last day short: a browser breaks none of them.
+
+    >>> _narrow("no statement since 2026-01-15T12:00:00.123456+00:00, idle")
+    'no statement since 12:00:00, idle'
+    """
+    return _TIME.sub(r"\1", text)
 
 
 def _problem(each: Json) -> str:

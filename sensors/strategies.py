@@ -152,8 +152,13 @@ def _why_not(
         return f"asked for a moment ago, and still to be done: {named(sorted(wanted))}"
     if not clusters:
         return "; ".join(observed.warnings) or "no cluster has a strategy"
-    suspended = sorted(one.name for one in clusters if not one.case["cluster"]["replicas"])
-    held = [f"{one.name}: {each['reason']}" for one in clusters for each in one.result["held"]]
+    suspended = sorted(one.name for one in clusters if _is_suspended(one))
+    held = [
+        f"{one.name}: {each['reason']}"
+        for one in clusters
+        if one.name not in suspended
+        for each in one.result["held"]
+    ]
     count = f"{len(clusters):,} cluster{'s'[: len(clusters) > 1]} with strategies"
     said = f"nothing to do for {count}"
     if suspended:
@@ -161,6 +166,11 @@ def _why_not(
     if held:
         said += f"; held: {named(held)}"
     return said
+
+
+def _is_suspended(one: ClusterPlan) -> bool:
+    types = {row["type"] for row in one.case["strategies"]}
+    return "idle_suspend" in types and not one.case["cluster"]["replicas"]
 
 
 def _observation(observed: Observed) -> dg.AssetObservation:

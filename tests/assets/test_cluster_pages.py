@@ -139,7 +139,7 @@ class TestDesiredState:
 
         assert found["to do"] == "1 action on prod: +0.5 credits/h"
         (action,) = rows_of(found, "actions")
-        assert action["action"] == "create prod.r_50cc (50cc)"
+        assert action["action"] == "prod: create r_50cc (50cc)"
         assert action["credits/h"] == "+0.5"
         assert action["reason"].startswith("target_size: ")
         (prod,) = rows_of(found, "clusters")
@@ -218,7 +218,7 @@ class TestActions:
         found = actions_metadata([done(), done(minutes=90)], [], NOW)
 
         first, second = rows_of(found, "actions")
-        assert first["action"] == "drop prod.r1"
+        assert first["action"] == "prod: drop r1"
         assert (first["reason"], first["credits/h"]) == ("burst: r2 is ready", "-4")
         assert second["UTC"] == "30\N{NO-BREAK SPACE}Jan 07:30:00"
         assert found["last hour"] == "1 executed, 0 not executed"

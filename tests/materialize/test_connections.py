@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import threading
 import time
@@ -14,6 +15,7 @@ from caretaker.errors import (
     TransientError,
     UnknownResultError,
 )
+from caretaker.strategies.statements import set_size
 from lab.faults import Action, Fault
 from resources.materialize.client import Materialize
 from resources.materialize.failures import StatementRefusedError
@@ -39,7 +41,7 @@ PATIENCE_S = 20.0
     ],
 )
 def test_a_url_that_is_none_is_named_without_its_password(url):
-    with pytest.raises(InvalidSettingError, match="^DATABASE_URL: found") as caught:
+    with pytest.raises(InvalidSettingError, match=r"^DATABASE_URL: found") as caught:
         DatabaseSettings.from_url(url)
 
     assert "secret" not in str(caught.value)
@@ -47,15 +49,17 @@ def test_a_url_that_is_none_is_named_without_its_password(url):
 
 
 def test_no_url_names_its_variable():
-    with pytest.raises(InvalidSettingError, match="^DATABASE_URL: found 'nothing'"):
+    with pytest.raises(InvalidSettingError, match=r"^DATABASE_URL: found 'nothing'"):
         DatabaseSettings.from_url(" ")
-    with pytest.raises(InvalidSettingError, match=f"^{STORE_URL}: found 'nothing'"):
+    with pytest.raises(InvalidSettingError, match=rf"^{STORE_URL}: found 'nothing'"):
         DatabaseSettings.from_url("", STORE_URL)
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
 def test_every_spelling_of_a_postgresql_url_is_taken(scheme):
-    settings = DatabaseSettings.from_url(f"{scheme}://me:secret@db:6875/materialize?sslmode=require")
+    settings = DatabaseSettings.from_url(
+        f"{scheme}://me:secret@db:6875/materialize?sslmode=require"
+    )
 
     assert (settings.shown, settings.user) == ("db:6875", "me")
     assert "secret" not in repr(settings)
@@ -90,7 +94,7 @@ def test_a_plain_postgresql_is_no_materialize(postgres_url, connect):
     assert "DATABASE_URL" in caught.value.hint
 
 
-@pytest.mark.parametrize("password", [None, "wrong", "it's \"wrong\""])
+@pytest.mark.parametrize("password", [None, "wrong", 'it\'s "wrong"'])
 def test_a_wrong_password_is_refused_and_not_shown(lab, connect, password):
     lab.create_user("guarded", password="right")
     source = connect(lab.url_for("guarded", "right"))
@@ -104,7 +108,7 @@ def test_a_wrong_password_is_refused_and_not_shown(lab, connect, password):
 
 
 def test_an_unknown_role_is_refused(lab, connect):
-    with pytest.raises(RefusedError, match="refuses 'nobody'.*does not exist"):
+    with pytest.raises(RefusedError, match=r"refuses 'nobody'.*does not exist"):
         connect(lab.url_for("nobody")).identity()
 
 
@@ -117,7 +121,7 @@ def test_nobody_at_that_port_may_come_back(connect):
 
 
 def test_a_host_that_is_none_is_named(connect):
-    with pytest.raises(RefusedError, match="no-such-host.invalid:6875 cannot be found"):
+    with pytest.raises(RefusedError, match=r"no-such-host\.invalid:6875 cannot be found"):
         connect("postgresql://me@no-such-host.invalid:6875/x").identity()
 
 
@@ -137,16 +141,16 @@ def test_a_read_that_takes_too_long_is_cancelled_on_the_server(lab, connect):
     """And the connection is not used again: the cancel may still be on its way."""
     lab.faults.add(Fault(match="^SHOW cluster", action=Action.HANG, times=1))
     source = connect(lab.url, timeout_s=0.5)
-    with pytest.raises(TransientError, match="no answer within 0.5 s"):
+    with pytest.raises(TransientError, match=r"no answer within 0\.5 s"):
         source.session_cluster()
 
     assert source.session_cluster() == "quickstart"
 
 
-def test_a_query_that_runs_too_long_is_ended_on_the_server(lab, connect, postgres_url):
+def test_a_query_that_runs_too_long_is_ended_on_the_server(connect, postgres_url):
     """A PostgreSQL hears the cancel, and says so."""
     source = connect(postgres_url, timeout_s=0.5)
-    with pytest.raises(TransientError, match="no answer within 0.5 s"):
+    with pytest.raises(TransientError, match=r"no answer within 0\.5 s"):
         source.session.rows("SELECT pg_sleep(60)")
 
     rows = source.session.rows("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%sleep(60)'"
@@ -189,8 +193,6 @@ def test_the_wait_for_a_reconfiguration_is_no_deadline_that_passed(lab, connect)
     lab.managed_cluster("m", "25cc")
     lab.speed = 20.0
     source = connect(lab.url, timeout_s=0.1)
-    from caretaker.strategies.statements import set_size  # noqa: PLC0415
-
     source.change(set_size("m", "50cc", 60))
 
     assert lab.replicas("m") == {"r1": "50cc"}
@@ -199,7 +201,7 @@ def test_the_wait_for_a_reconfiguration_is_no_deadline_that_passed(lab, connect)
 # --- changes --------------------------------------------------------------------------------------
 
 
-CREATE = "CREATE CLUSTER REPLICA \"c\".\"r\" (SIZE '25cc')"
+CREATE = 'CREATE CLUSTER REPLICA "c"."r" (SIZE \'25cc\')'
 
 
 @pytest.mark.parametrize("action", [Action.RESET_BEFORE, Action.RESET_AFTER, Action.HALF_BODY])
@@ -311,8 +313,6 @@ def test_an_interrupted_wait_leaves_no_half_used_connection(lab):
     main = threading.main_thread()
 
     def press() -> None:
-        import signal  # noqa: PLC0415
-
         time.sleep(0.5)
         signal.pthread_kill(main.ident or 0, signal.SIGINT)
 

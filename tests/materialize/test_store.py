@@ -10,7 +10,7 @@ from caretaker.errors import RefusedError
 from resources.materialize.resource import MaterializeResource, open_store
 from resources.materialize.settings import STORE_URL
 from resources.materialize.store import StateRow
-from resources.sql.strategies import ACTIONS, COLUMNS, STATE, STRATEGIES
+from resources.sql.strategies import ACTIONS, COLUMNS, STATE
 
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
 
@@ -105,9 +105,8 @@ def test_more_columns_than_we_need_are_no_trouble(tables):
 
 
 def row(tables, config, *, kind="burst", updated_at="now()"):
-    tables.session.change(
-        f"INSERT INTO {STRATEGIES} VALUES ('u1', '{kind}', %s::jsonb, {updated_at})", (config,)
-    )
+    values = f"('u1', '{kind}', %s::jsonb, {updated_at})"
+    tables.session.change(f"INSERT INTO mz_cluster_strategies VALUES {values}", (config,))  # noqa: S608
 
 
 def test_configs_come_as_they_were_written(tables):
@@ -148,21 +147,22 @@ def test_what_is_remembered_comes_back_and_only_the_newest_stays(tables):
     assert stored.written_at == {
         (one, "burst"): NOON + timedelta(seconds=2) for one in ("u1", "u2")
     }
-    assert tables.session.rows(f"SELECT count(*) FROM {STATE}") == [(2,)]
+    assert tables.session.rows("SELECT count(*) FROM mz_cluster_strategy_state") == [(2,)]
 
 
 def test_between_writing_and_clearing_the_newer_row_holds(tables):
     """Whoever is killed there leaves two rows."""
     tables.write_state([StateRow("u1", "burst", entry(n=1))], NOON)
     tables.session.change(
-        f"INSERT INTO {STATE} VALUES ('u1', 'burst', 1, '{{\"n\": 2}}'::jsonb, %s),"
+        "INSERT INTO mz_cluster_strategy_state VALUES"
+        " ('u1', 'burst', 1, '{\"n\": 2}'::jsonb, %s),"
         " ('u1', 'burst', 1, '{\"n\": 0}'::jsonb, NULL)",
         (NOON + timedelta(seconds=1),),
     )
     assert tables.read().state == {"u1": {"burst": entry(n=2)}}
     tables.write_state([StateRow("u1", "burst", entry(n=3))], NOON + timedelta(seconds=2))
 
-    assert tables.session.rows(f"SELECT count(*) FROM {STATE}") == [(1,)]
+    assert tables.session.rows("SELECT count(*) FROM mz_cluster_strategy_state") == [(1,)]
 
 
 def test_others_keep_their_state(tables):
@@ -235,9 +235,10 @@ def test_an_action_is_open_until_its_end_is_written(tables):
 
 
 def test_an_audit_row_that_somebody_else_wrote_is_no_crash(tables):
-    tables.session.change(f"INSERT INTO {ACTIONS} (action_id) VALUES ('x')")
+    tables.session.change("INSERT INTO mz_cluster_strategy_actions (action_id) VALUES ('x')")
     tables.session.change(
-        f"INSERT INTO {ACTIONS} (action_id, decision_ctx, created_at) VALUES ('y', '[1]', NULL)"
+        "INSERT INTO mz_cluster_strategy_actions (action_id, decision_ctx, created_at)"
+        " VALUES ('y', '[1]', NULL)"
     )
 
     assert {one.action_id: one.context for one in tables.read().open_actions} == {"x": {}, "y": {}}

@@ -1,4 +1,4 @@
-"""A lab Materialize, the strategy tables, and controllers that look after them, one cycle a time."""
+"""A lab Materialize, the strategy tables, and controllers that look after clusters."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def test_a_dry_run_changes_nothing_tables_included(lab):
     cycle = bench.controller().dry_run()
 
     assert [one.action["sql"] for one in cycle.planned.actions()] == [
-        "CREATE CLUSTER REPLICA \"prod\".\"r_50cc\" (SIZE '50cc')"
+        'CREATE CLUSTER REPLICA "prod"."r_50cc" (SIZE \'50cc\')'
     ]
     assert sum("there is no table" in warning for warning in cycle.planned.warnings) == 2
     told = {entry.stmt.split()[0].upper() for entry in lab.journal[begun:]}

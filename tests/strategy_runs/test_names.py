@@ -9,7 +9,7 @@ from tests.strategy_runs.bench import settle
 
 NAMES = {
     "quotes": "a\"b'c",
-    "injection": "x\"; DROP CLUSTER quickstart CASCADE; --",
+    "injection": 'x"; DROP CLUSTER quickstart CASCADE; --',
     "comment": "/* */ -- $1 %s {0}",
     "blanks": "  two  words ",
     "unicode": "größe \u202e💥 数",
