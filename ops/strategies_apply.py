@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -86,8 +87,7 @@ class Watch:
 def apply(planned: Plan, observed: Observed, hands: Hands) -> Outcome:
     """Do what was planned, cluster by cluster; a failure in one says nothing of another.
 
-    Raises FencedError where somebody else has the lock, and what the store raises where it is
-    away: then nothing more is sent.
+    Raises FencedError where somebody else has the lock: then nothing more is sent.
     """
     now = hands.source.identity().now if any(planned.actions()) else moment(planned.now)
     watch = _watch(hands, planned, observed, now)
@@ -151,14 +151,21 @@ class _Applying:
         for number, action in enumerate(actions):
             try:
                 self._run_one(action)
-            except _StoppedError as stopped:
-                self._outcome.failed = stopped.failed
-                self._outcome.stood_back = stopped.stood_back
-                self._leave(actions[number + 1 :], stopped)
+            except FencedError:
+                raise
+            except (_StoppedError, CaretakerError) as stopped:
+                if isinstance(stopped, _StoppedError):
+                    self._outcome.failed = stopped.failed
+                    self._outcome.stood_back = stopped.stood_back
+                else:
+                    self._outcome.failed = f"{action['sql']}: {stopped}"
+                # Where it is the tables that are away, the run's own report must do.
+                with contextlib.suppress(CaretakerError):
+                    self._leave(actions[number + 1 :], stopped)
                 break
         return self._outcome
 
-    def _leave(self, actions: list[Json], stopped: _StoppedError) -> None:
+    def _leave(self, actions: list[Json], stopped: Exception) -> None:
         """Write down what is not run because of what came before it."""
         if not actions:
             return
@@ -169,8 +176,8 @@ class _Applying:
             (end.action_id, self._cluster.id, end.action["sql"], self._context(end.action))
             for end in ends
         ]
-        self._hands.store.note_actions(rows, why, self._watch())
         self._outcome.actions.extend(ends)
+        self._hands.store.note_actions(rows, why, self._watch())
 
     def _run_one(self, action: Json) -> None:
         """Send one action, unless something is not as it was."""

@@ -108,13 +108,15 @@ def wipe(
         return Wiped(0, None, made)
     names: list[str] | None = None
     ids: list[str] | None = None
+    if policy.apply:
+        store.create()
     stored = store.read()
     if policy.cluster:
         concerned = _concerned(source, stored, policy)
         names, ids = [name for _, name in concerned], [one for one, _ in concerned]
     kept = stored.state if ids is None else {one: stored.state.get(one, {}) for one in ids}
     rows = sum(len(entries) for entries in kept.values())
-    if policy.apply and not stored.warnings and (ids is None or ids):
+    if policy.apply and (ids is None or ids):
         rows = store.wipe(ids)
     return Wiped(rows, names, [])
 

@@ -59,6 +59,7 @@ class Ground:
     def is_ready(self, cluster: str, replica: str) -> bool:
         """Return whether a replica is online and holds all that it must."""
         return bool(self.sql("SELECT lab.ready(%s)", (self.replica_id(cluster, replica),))[0][0])
+
     def call(self, call: dict[str, Any], *, user: str = "mz_system") -> None:
         """Carry out a cluster statement given as the call that it becomes."""
         self.sql("SELECT lab.run(%s::jsonb, %s)", (Json(call), user))

@@ -13,8 +13,8 @@ from lab.materialize import wire
 from lab.materialize.errors import MaterializeError
 
 if TYPE_CHECKING:
+    from lab.materialize.greeting import Greeting
     from lab.materialize.journal import Entry
-    from lab.materialize.session import Session
 
 #: These let the statement run first; until then nothing of its answer leaves.
 AFTER = frozenset({Action.RESET_AFTER, Action.HANG, Action.LATE, Action.HALF_BODY})
@@ -30,7 +30,7 @@ class GoneError(Exception):
 class Misbehaviour:
     """Does to one session what the rules say."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Greeting) -> None:
         """Take the session."""
         self._session = session
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import psycopg
 
 from lab.faults import Faults
+from lab.materialize.greeting import Greeting
 from lab.materialize.history import History
 from lab.materialize.journal import Journal
 from lab.materialize.misbehaviour import GoneError
@@ -153,7 +154,7 @@ class Server:
             sock.sendall(struct.pack("!i", len(request) + 4) + request)
             sock.recv(1)
 
-    def cancel_backend(self, session: Session) -> None:
+    def cancel_backend(self, session: Greeting) -> None:
         """Cancel what a session runs: its client has hung up."""
         if session.key:
             self.cancel(struct.pack("!i", 80877102) + session.key)

@@ -52,7 +52,7 @@ class Materialize:
     def identity(self) -> Identity:
         """Return who answers; RefusedError where it is no Materialize."""
         try:
-            ((version, environment, role, now, superuser),) = self.session.rows(sql.IDENTITY)
+            ((version, environment, role, now),) = self.session.rows(sql.IDENTITY)
         except RefusedError as error:
             if is_undefined(error):
                 raise RefusedError(
@@ -65,9 +65,8 @@ class Materialize:
         at = aware(now)
         if at is None:
             raise RefusedError(f"{self.shown} does not say what time it is", target=DATABASE_URL)
-        return Identity(
-            str(version), str(environment), str(role), at.astimezone(UTC), bool(superuser)
-        )
+        superuser = self.session.parameter("is_superuser") == "on"
+        return Identity(str(version), str(environment), str(role), at.astimezone(UTC), superuser)
 
     def session_cluster(self) -> str:
         """Return the cluster that runs our queries of tables; catalog queries need none."""

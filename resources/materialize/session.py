@@ -56,6 +56,10 @@ class Session:
         deadline = self.settings.timeout_s if within_s is None else within_s
         return max(0, self._execute(sql, args, deadline, changes=True).rowcount)
 
+    def parameter(self, name: str) -> str | None:
+        """Return what the server said of itself when it greeted us."""
+        return self._connected().info.parameter_status(name)
+
     def close(self) -> None:
         """Close it; never fails. The next statement opens another one."""
         connection, self._connection = self._connection, None

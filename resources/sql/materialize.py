@@ -30,8 +30,8 @@ class Reading:
 
 # ---------------------------------------------------------------------------- who is there
 
-#: version, environment, role, time, superuser; a PostgreSQL has no mz_version().
-IDENTITY = "SELECT mz_version(), mz_environment_id(), current_user, now(), mz_is_superuser()"
+#: version, environment, role, time; a PostgreSQL has no mz_version().
+IDENTITY = "SELECT mz_version(), mz_environment_id(), current_user, now()"
 
 #: The cluster that runs what reads tables of users.
 SESSION_CLUSTER = "SHOW cluster"
@@ -176,11 +176,11 @@ GROUP BY r.id
 #: look-back was a restart, too, if it was online before that.
 CRASHES = Reading(
     """
-SELECT replica_id, process_id::bigint, reason, occurred_at, before = 'online'
+SELECT replica_id, process_id::bigint, reason, occurred_at, status_before = 'online'
 FROM (
     SELECT h.replica_id, h.process_id, h.status, h.reason, h.occurred_at,
            lag(h.status) OVER (PARTITION BY h.replica_id, h.process_id ORDER BY h.occurred_at)
-               AS before
+               AS status_before
     FROM mz_internal.mz_cluster_replica_status_history h
     JOIN mz_catalog.mz_cluster_replicas r ON r.id = h.replica_id
 ) t

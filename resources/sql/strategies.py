@@ -113,7 +113,7 @@ WIPE_STATE_OF = "DELETE FROM mz_cluster_strategy_state WHERE cluster_id IN ({ids
 
 #: What was about to be remembered goes, too, or the next cycle would bring it back.
 FORGET_OPEN = (
-    "UPDATE mz_cluster_strategy_actions SET decision_ctx = decision_ctx - 'state'"
+    "UPDATE mz_cluster_strategy_actions SET decision_ctx = decision_ctx - 'state'::text"
     " WHERE executed IS NULL"
 )
 FORGET_OPEN_OF = f"{FORGET_OPEN} AND cluster_id IN ({{ids}})"

@@ -74,11 +74,9 @@ def later(monkeypatch):
     """Let so much time pass for the sensor."""
 
     def wait(span):
-        nonlocal now
-        now += span
+        now = vars(module)["utc_now"]() + span
         monkeypatch.setattr(module, "utc_now", lambda: now)
 
-    now = utc_now()
     return wait
 
 

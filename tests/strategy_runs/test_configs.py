@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
-GOOD = {
+GOOD: dict[str, dict[str, Any]] = {
     "target_size": {"target_size": "50cc"},
     "shrink_to_fit": {"max_replica_size": "100cc"},
     "burst": {"burst_replica_size": "400cc"},

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 
-from tests.strategy_runs.bench import settle
+from tests.strategy_runs.bench import Bench, settle
 from tests.strategy_runs.scenes import SCENES
 
 
@@ -19,3 +20,69 @@ def test_each_strategy_arrives_and_then_leaves_the_cluster_alone(bench, controll
     assert 0 < cycles <= 6
     assert bench.done() == bench.said()
     assert {executed for _, executed, _ in bench.audit()} == {True}
+
+
+def test_a_cycle_asks_as_much_of_thirty_clusters_as_of_one(bench, controller):
+    bench.lab.set_system(max_clusters=100)
+    counts = []
+    for clusters in (1, 30):
+        for number in range(clusters):
+            name = f"c{clusters}_{number}"
+            bench.lab.cluster(name, {"r1": "50cc"})
+            bench.strategy(name, "target_size", target_size="50cc")
+            bench.strategy(name, "idle_suspend", idle_after_s=86400)
+        with controller.opened() as (source, store):
+            controller.look(source, store)
+            sent = source.session.sent
+            counts.append(sent if store.in_materialize else sent + store.session.sent)
+
+    assert counts[0] == counts[1] < 30
+
+
+def test_what_was_suspended_is_woken_by_a_query_that_fails(bench, controller):
+    """It fails at once, the next cycle brings the cluster back, and then it is answered."""
+    bench.lab.cluster("prod", {"r1": "50cc"})
+    bench.lab.statement_ran("prod", seconds_ago=7200)
+    bench.pass_(7200)
+    bench.strategy("prod", "target_size", target_size="50cc")
+    bench.strategy("prod", "idle_suspend", idle_after_s=600)
+    controller.cycle()
+    suspended = bench.lab.replicas("prod")
+    asleep = controller.cycle()
+    with psycopg.connect(bench.lab.url, autocommit=True) as somebody:
+        somebody.execute("SET cluster = prod")
+        with pytest.raises(psycopg.errors.FeatureNotSupported, match="no replicas available"):
+            somebody.execute("SELECT 1")
+        controller.cycle()
+        bench.pass_(10)
+
+        assert somebody.execute("SELECT 1").fetchone() == (1,)
+    assert (suspended, list(asleep.planned.actions())) == ({}, [])
+    assert bench.lab.replicas("prod") == {"r_50cc": "50cc"}
+    assert bench.done() == bench.said()
+
+
+def test_the_cluster_that_serves_our_own_tables_is_never_suspended(lab):
+    """Only where the tables are in Materialize: elsewhere we need no cluster."""
+    for elsewhere in (False, True):
+        bench = Bench(lab, elsewhere=elsewhere)
+        bench.pass_(7200)
+        bench.strategy("quickstart", "idle_suspend", idle_after_s=600)
+        cycle = bench.controller().dry_run()
+        held = [one["reason"] for one in cycle.planned.held]
+
+        assert bool(list(cycle.planned.actions())) is elsewhere
+        assert any("serves our own session" in reason for reason in held) is not elsewhere
+
+
+def test_unknown_activity_suspends_nothing(bench, controller):
+    bench.lab.cluster("prod", {"r1": "50cc"})
+    bench.lab.statement_logging = False
+    bench.pass_(86400)
+    bench.strategy("prod", "idle_suspend", idle_after_s=600)
+
+    cycle = controller.cycle()
+
+    assert bench.lab.replicas("prod") == {"r1": "50cc"}
+    assert "whether the cluster is in use is unknown" in cycle.planned.held[0]["reason"]
+    assert any("statement logging is off" in warning for warning in cycle.planned.warnings)

@@ -207,17 +207,20 @@ def _kill_at_change(bench: Bench, number: int, *, after: bool) -> None:
         cwd=CHECKOUT,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(CHECKOUT), *filter(None, sys.path)])},
     )
-    rule = {"match": r"LEFT JOIN mz_catalog.mz_cluster_replicas r ON r.cluster_id = c.id"}
-    if number == 2:
-        rule = {"match": CHANGES}
+    look = r"LEFT JOIN mz_catalog.mz_cluster_replicas r ON r.cluster_id = c.id"
 
     def kill(_: object) -> None:
         process.kill()
         process.wait(PATIENCE_S)
 
-    moment = {"after": kill} if after else {"before": kill}
-    skipped = 1 if number == 3 else 0
-    bench.lab.faults.add(Fault(**rule, **moment, after_matches=skipped, times=1))
+    rule = Fault(
+        match=CHANGES if number == 2 else look,
+        before=None if after else kill,
+        after=kill if after else None,
+        after_matches=1 if number == 3 else 0,
+        times=1,
+    )
+    bench.lab.faults.add(rule)
     process.communicate(timeout=PATIENCE_S)
     bench.lab.faults.clear()
     assert process.returncode == -9

@@ -162,7 +162,7 @@ def test_a_run_that_loses_its_lock_sends_nothing_more(bench, run, state_url):
             )
 
     # The first statement of apply: by then everything was looked at.
-    bench.lab.faults.add(Fault(match="mz_is_superuser", after_matches=1, times=1, before=steal))
+    bench.lab.faults.add(Fault(match="mz_environment_id", after_matches=1, times=1, before=steal))
 
     result = run(mode="apply")
 
@@ -308,8 +308,8 @@ def test_a_run_killed_with_9_leaves_its_lock_to_the_next_which_says_what_became_
         child.kill()
         child.wait(PATIENCE_S)
 
-    moment = {"after": kill} if after else {"before": kill}
-    lab.faults.add(Fault(match=CHANGES, times=1, **moment))
+    before_it, after_it = (None, kill) if after else (kill, None)
+    lab.faults.add(Fault(match=CHANGES, times=1, before=before_it, after=after_it))
     said, _ = child.communicate(timeout=PATIENCE_S)
     assert child.returncode == -9, said
     lab.faults.clear()
