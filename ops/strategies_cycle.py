@@ -30,7 +30,7 @@ class Wiped:
     """What was forgotten.
 
     Attributes:
-        clusters: Names of those it was limited to; None for all.
+        clusters: Names of those it was limited to, of which anything was remembered; None for all.
         recreated: Tables that were made anew.
     """
 
@@ -124,11 +124,11 @@ def wipe(
 def _concerned(
     source: Materialize, stored: Stored, policy: StrategiesPolicy
 ) -> Sequence[tuple[str, str]]:
-    """Return id and name of clusters by their names; what is gone has none but its id."""
+    """Return id and name of clusters that remember something; what is gone has only its id."""
     names = source.cluster_names()
-    for one in stored.state:
-        names.setdefault(one, one)
-    return [(one, name) for one, name in sorted(names.items()) if policy.concerns(name)]
+    remembering = {*stored.state, *(one.cluster_id for one in stored.open_actions)}
+    named = [(one, names.get(one, one)) for one in sorted(remembering)]
+    return [(one, name) for one, name in named if policy.concerns(name)]
 
 
 def _idle_configs(stored: Stored) -> Sequence[object]:

@@ -293,7 +293,7 @@ def record(
             memory.untried = [one for one in memory.untried if rank.get(one, -1) > smallest]
     if planned:
         memory.replicas.update((create.name, None) for create in planned)
-        # Those that are created now, too, until they are seen: not every one of them may come to be.
+        # Those that are created now, too, until they are seen: not all of them may come to be.
         memory.untried = list(memory.trying)
 
 

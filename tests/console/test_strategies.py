@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -11,13 +12,16 @@ import time
 import uuid
 from urllib.parse import quote
 
+import click
 import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
+from console.strategies import clusterctl, strategies
 from lab.materialize import LabMaterialize
 from lab.materialize.postgres import SHARED
 from resources.sql.strategies import CREATE
+from tests.console.examples import all_examples
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -48,6 +52,10 @@ class Tables:
     def make(self):
         for statement in CREATE.values():
             self.ask(statement)
+
+    def open_to(self, user):
+        for table in CREATE:
+            self.ask(f"GRANT ALL ON {table} TO {user}")
 
     def strategy(self, cluster_id, strategy, **config):
         self.make()
@@ -113,7 +121,7 @@ def program(caretaker, mz):
             env={**caretaker.process_environment, "DATABASE_URL": mz.url, **environment},
             text=True,
             capture_output=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
         return ended.returncode, ended.stdout, ended.stderr
@@ -279,6 +287,7 @@ class TestApply:
     def test_vv_prints_no_password(self, mz, ctl, tables):
         mz.create_user("ops", "mz_monitor_redacted", password="s3cret-p4ss", superuser=True)
         tables.strategy(mz.cluster("prod", {}), "target_size", target_size="50cc")
+        tables.open_to("ops")
         url = mz.url_for("ops", "s3cret-p4ss")
 
         ended = ctl("apply", "-vv", "--postgres-url", url)
@@ -361,8 +370,7 @@ class TestBadInput:
         tables.strategy(mz.cluster("prod", {}), "target_size", target_size="50cc")
         mz.set_system(rbac="on")
         mz.create_user("guest", "mz_monitor_redacted")
-        for table in ("strategies", "strategy_state", "strategy_actions"):
-            mz.sql(f"GRANT ALL ON public.mz_cluster_{table} TO guest")
+        tables.open_to("guest")
 
         code, out, err = program("apply", DATABASE_URL=mz.url_for("guest"))
 
@@ -407,7 +415,7 @@ class TestBadInput:
         environment.pop("DATABASE_URL", None)
         ended = subprocess.run(
             [sys.executable, "-m", "console.clusterctl", "dry-run", "--output", "json"],
-            cwd=caretaker.folder, env=environment, text=True, capture_output=True, timeout=120,
+            cwd=caretaker.folder, env=environment, text=True, capture_output=True, timeout=300,
             check=True,
         )  # fmt: skip
         assert json.loads(ended.stdout)["version"].startswith("v")
@@ -441,6 +449,40 @@ class TestFlags:
             assert code == 0
             examples = out.partition("Examples:\n")[2].split("\n")
             assert [line.split()[0] for line in examples if line.strip()] == ["mz-clusterctl"] * 2
+
+
+class TestExamples:
+    """What `--help` shows works as it is printed."""
+
+    @pytest.fixture
+    def limits(self, caretaker):
+        (caretaker.folder / "limits.yaml").write_text("max_credits_per_hour: 8\n")
+
+    @pytest.mark.usefixtures("limits")
+    @pytest.mark.parametrize(
+        "example", [one for one in all_examples() if one.startswith("caretaker strategies ")]
+    )
+    def test_of_caretaker(self, ctl, mz, tables, example):
+        tables.strategy(mz.cluster("prod", {"old": "100cc"}), "target_size", target_size="50cc")
+        ended = ctl(*shlex.split(example)[2:])
+        assert ended.code == 0, ended
+        assert ended.out
+
+    def test_the_program_has_the_same_ones(self):
+        assert examples_of(clusterctl) == [
+            one.replace("caretaker strategies", "mz-clusterctl") for one in examples_of(strategies)
+        ]
+
+
+def examples_of(group):
+    commands = [group, *group.commands.values()]
+    helps = [command.get_help(click.Context(command)) for command in commands]
+    return [
+        line.strip()
+        for text in helps
+        for line in text.partition("Examples:\n")[2].splitlines()
+        if line.strip()
+    ]
 
 
 class TestTablesElsewhere:

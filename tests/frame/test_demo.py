@@ -126,6 +126,14 @@ class World:
             data: dict[str, Any] = json.load(answer)["data"]
         return data
 
+    def latest(self, asset: str) -> dict[str, Any]:
+        """Return the numbers on an asset's page."""
+        query = f"""{{ assetOrError(assetKey: {{path: ["{asset}"]}}) {{ ... on Asset {{
+            assetMaterializations(limit: 1) {{ metadataEntries {{ label
+                ... on IntMetadataEntry {{ intValue }} }} }} }} }} }}"""
+        (newest,) = self.ask(query)["assetOrError"]["assetMaterializations"]
+        return {each["label"]: each.get("intValue") for each in newest["metadataEntries"]}
+
     def run(self, job: str) -> str:
         """Launch a job as the page's button does, and return how it ended."""
         launch = f"""mutation {{ launchRun(executionParams: {{runConfigData: {{}},
@@ -182,16 +190,40 @@ class TestARunningDemo:
             pytest.skip("this machine can have neither MySQL nor MariaDB")
         assert running.said("documents are in the audit trail", within_s=300.0)
 
+    def test_a_query_finds_its_cluster_suspended_and_it_comes_back(self, running):
+        """With the reason and the credits of each step, on the terminal and on the page."""
+        failed = running.said("failed with 0A000", within_s=240.0)
+        assert 'CLUSTER "dashboards" has no replicas' in failed
+        assert "the same query succeeded after" in running.said("succeeded", within_s=240.0)
+        output = running.output.read_text()
+        suspended = 'DROP CLUSTER REPLICA "dashboards"."r_50cc" (idle_suspend: no statement since'
+        assert suspended in output
+        _, _, woken = output.partition(failed)
+        for action in ("r_50cc", "dashboards_burst"):
+            assert f'CREATE CLUSTER REPLICA "dashboards"."{action}"' in woken
+        assert "+4 credits/h)" in woken
+        assert running.latest("cluster_actions")["24 h: executed"] >= 4
+
+    def test_every_kind_of_strategy_has_done_something(self, running):
+        """Sized up, sized down, burst and suspended."""
+        running.said("shrink_to_fit: no replica: trying all sizes", within_s=120.0)
+        running.said("out of memory", within_s=240.0)
+        running.said('ALTER CLUSTER "nightly" SET (SIZE', within_s=120.0)
+        running.said("(target_size: ", within_s=120.0)
+        running.said("(burst: ", within_s=240.0)
+        running.said("(idle_suspend: ", within_s=240.0)
+
     @pytest.mark.parametrize(
         ("words", "name"),
         [
             ("dagster api grpc", "code server"),
             ("dagster_webserver", "web server"),
             ("dagster._daemon", "daemon"),
+            ("lab.materialize", "Materialize"),
         ],
     )
     def test_a_killed_process_comes_back_and_works(self, running, words, name):
-        """After kill -9 of any of Dagster's processes, a job can be launched and ends well."""
+        """After kill -9 of any of these processes, a job can be launched and ends well."""
         running.kill(words)
         assert running.said(f"the {name} was killed (SIGKILL)")
         assert running.said(f"the {name} is back after")

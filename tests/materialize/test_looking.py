@@ -122,17 +122,22 @@ def test_a_source_that_runs_on_one_replica_is_not_waited_for_on_another(lab, loo
 
 
 def test_hydration_that_dropped_replicas_left_behind_counts_for_nobody(lab, look):
-    """Its rows linger on, and they say that all is hydrated."""
+    """Its rows linger on, and say that all is hydrated, or that nothing is."""
     lab.cluster("c", {"r": "25cc"})
     lab.index("c", "i", hydrate_s=-1)
-    lab.sql(
-        "INSERT INTO mz_internal.mz_hydration_statuses"
-        " SELECT object_id, 'u999', true FROM mz_internal.mz_hydration_statuses"
-        " WHERE replica_id = %s",
-        (lab.replica_id("c", "r"),),
-    )
+    seen = []
+    for left_behind in (True, False):
+        lab.sql(
+            "INSERT INTO mz_internal.mz_hydration_statuses"
+            " SELECT object_id, 'u999', %s FROM mz_internal.mz_hydration_statuses"
+            " WHERE replica_id = %s AND object_id LIKE 'u%%'",
+            (left_behind, lab.replica_id("c", "r")),
+        )
+        seen.append(of_replica(look(), lab)["ready"])
+        lab.make_ready("c")
+    seen.append(of_replica(look(), lab)["ready"])
 
-    assert of_replica(look(), lab)["ready"] is False
+    assert seen == [False, True, True]
 
 
 def test_one_process_of_eight_that_is_down_is_a_replica_that_is_down(lab, look):

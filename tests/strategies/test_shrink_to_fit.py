@@ -43,6 +43,14 @@ def test_an_empty_cluster_gets_every_size_up_to_the_maximum():
     }
 
 
+def test_a_size_that_was_to_be_created_and_never_came_is_tried_later():
+    """The cycle was interrupted after the first of three."""
+    config = {"max_replica_size": "100cc"}
+    state = {"shrink_to_fit": payload(decide(case(shrink_to_fit=config)), "shrink_to_fit")}
+    seen = case(replica("prod_100cc", "100cc"), state=state, shrink_to_fit=config)
+    assert creates(decide(seen)) == {"prod_25cc": "25cc", "prod_50cc": "50cc"}
+
+
 def test_a_cluster_that_has_a_replica_gets_no_more():
     assert acts(decide(case(replica("r1", "100cc"), shrink_to_fit=UP_TO_200))) == []
 
