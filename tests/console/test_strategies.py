@@ -20,6 +20,9 @@ from psycopg.types.json import Jsonb
 from console.strategies import clusterctl, strategies
 from lab.materialize import LabMaterialize
 from lab.materialize.postgres import SHARED
+from ops import strategies_lock
+from resources import process
+from resources.materialize.resource import MaterializeResource
 from resources.sql.strategies import CREATE
 from tests.console.examples import all_examples
 
@@ -274,6 +277,21 @@ class TestApply:
             run = instance.get_run_by_id(run_id)
         assert run.job_name == "cluster_strategies"
         assert run.is_success
+
+    def test_while_another_run_is_at_work_it_is_refused_and_nothing_is_touched(
+        self, ctl, caretaker, mz, tables
+    ):
+        tables.strategy(mz.cluster("prod", {}), "target_size", target_size="50cc")
+        with caretaker.store as store, MaterializeResource(url=mz.url).open() as source:
+            environment = strategies_lock.lock_of(source.identity().environment)
+            owner = process.owner_of_run("the-other", os.getppid())
+            store.acquire_lock(environment, owner, purpose="x", is_dead=lambda *_: False)
+
+        ctl("apply").refused("the-other", code=3)
+
+        assert mz.replicas("prod") == {}
+        assert tables.audit() == []
+        assert ctl("dry-run").statements == [CREATE_R50]
 
     def test_v_tells_what_is_done_and_silence_is_the_rule(self, ctl, mz, tables):
         cluster = mz.cluster("prod", {})

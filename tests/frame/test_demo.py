@@ -180,7 +180,7 @@ class TestARunningDemo:
 
     def test_it_repairs_without_being_asked(self, running):
         """A sick table gets well, and the terminal says so."""
-        assert running.url in running.said("ready after")
+        assert running.url in running.said("ready after", within_s=180.0)
         assert running.said(": COMPLETED, ")
 
     def test_rows_flow_or_it_says_why_not(self, running):
