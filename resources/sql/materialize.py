@@ -173,14 +173,16 @@ GROUP BY r.id
 
 #: replica id, process, reason, when it went offline, whether it was online before. Of live
 #: replicas, since a time. The window spans all of a replica's history: the first end in the
-#: look-back was a restart, too, if it was online before that.
+#: look-back was a restart, too, if it was online before that. At one and the same moment offline
+#: comes first, as where a replica begins.
 CRASHES = Reading(
     """
 SELECT replica_id, process_id::bigint, reason, occurred_at, status_before = 'online'
 FROM (
     SELECT h.replica_id, h.process_id, h.status, h.reason, h.occurred_at,
-           lag(h.status) OVER (PARTITION BY h.replica_id, h.process_id ORDER BY h.occurred_at)
-               AS status_before
+           lag(h.status) OVER (
+               PARTITION BY h.replica_id, h.process_id ORDER BY h.occurred_at, h.status
+           ) AS status_before
     FROM mz_internal.mz_cluster_replica_status_history h
     JOIN mz_catalog.mz_cluster_replicas r ON r.id = h.replica_id
 ) t
