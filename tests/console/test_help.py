@@ -63,7 +63,7 @@ def test_the_examples_of_the_lab_work(caretaker):
             e for e in all_examples() if " lab " in e and " down" not in e
         ))],
         cwd=caretaker.folder, env={**environment, "PYTHON": sys.executable},
-        capture_output=True, text=True, timeout=300, check=False,
+        capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
 
     assert shell.returncode == 0, shell.stdout + shell.stderr
