@@ -6,30 +6,13 @@ import re
 import shlex
 import subprocess
 import sys
-from typing import Any
 
 import click
 import pytest
 
-from console.main import cli
 from lab.faults import Fault
 from tests.console.conftest import CHECKOUT
-
-
-def verbs(command=cli, path=()):
-    """Yield every verb of the command line."""
-    yield path
-    if isinstance(command, click.Group):
-        for name, below in command.commands.items():
-            yield from verbs(below, (*path, name))
-
-
-def examples(text):
-    """The commands under `Examples:`, without the words beside them."""
-    _, _, shown = text.partition("Examples:\n")
-    lines = [line.strip() for line in shown.splitlines() if line.strip()]
-    assert all(line.startswith("caretaker ") for line in lines), lines
-    return [re.split(r" {2,}", line)[0] for line in lines]
+from tests.console.examples import all_examples, command_of, examples, verbs
 
 
 @pytest.mark.parametrize("path", list(verbs()), ids=lambda path: " ".join(path) or "caretaker")
@@ -42,29 +25,15 @@ def test_every_help_shows_two_examples(caretaker, path):
     assert caretaker(*path, "-h").out == ended.out
 
 
-def command_of(path):
-    """The verb at the end of a path."""
-    command: Any = cli
-    for name in path:
-        command = command.commands[name]
-    return command
-
-
-def all_examples():
-    """Every distinct example, as it is printed."""
-    found = {}
-    for path in verbs():
-        command = command_of(path)
-        text = command.get_help(click.Context(command, **cli.context_settings))
-        found.update(dict.fromkeys(examples(text)))
-    return list(found)
-
-
 #: What these need to have happened before.
 OF_A_TICKET = re.compile(r"tickets (show|close) 12")
 
 
-@pytest.mark.parametrize("example", [e for e in all_examples() if " lab " not in e])
+#: Those of other wings need other servers, and are run beside them.
+OURS = [each for each in all_examples() if not re.match(r"caretaker (lab|binlog) ", each)]
+
+
+@pytest.mark.parametrize("example", OURS)
 def test_the_examples_work(caretaker, lab, example):
     """Against a cluster with a sick table, which was reset once where a ticket is needed."""
     table = lab.table("doc.metrics", sick_mb=1840)
