@@ -93,7 +93,14 @@ Examples:
 @click.argument("table", metavar="[DB.TABLE]", required=False)
 @click.argument("key", metavar="[KEY]", required=False)
 @click.option("--gtid", metavar="SET", help="All row changes of these transactions.")
-@click.option("--last", type=click.IntRange(min=1), default=1, show_default=True, metavar="N")
+@click.option(
+    "--last",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="So many changes of the row, the latest first.",
+)
 @output_option
 def undo(*, table: str | None, key: str | None, gtid: str | None, last: int, output: str) -> None:
     """Ask the trail what happened, and the source which columns are keys."""

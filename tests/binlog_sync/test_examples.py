@@ -27,10 +27,11 @@ def test_the_examples_work(caretaker, bench, example):
         f"UPDATE {bench.name}.orders SET v = 'b' WHERE id = 4711",
     )
     include = rf"{bench.name}\..*"
-    for source in ("mysql", "orders"):
+    # A trail that has an end is gone on with there: who begins at another place has none yet.
+    for source in () if "--from current" in example else ("mysql", "orders"):
         ran = caretaker("run", "--until-current", "--include", include, "--source", source)
         assert ran.code == 0, ran.err
-    gtid = bench.rows("orders")[-1]["src"]["gtid"]
+    gtid = next((each["src"]["gtid"] for each in bench.rows("orders")), "")
     command, _, _ = GTID.sub(gtid, example).replace("shop", bench.name).partition(" | ")
     endless = bool(ENDLESS.search(command))
 
