@@ -16,6 +16,7 @@ from caretaker.errors import CaretakerError, CaseError, RefusedError
 from console.binlog_ends import open_mysql, plain, reading, told
 from console.options import output_option
 from console.output import echo, iso, print_json, print_table
+from resources.mongodb.reads import Reads
 from resources.mysql.tables import Table
 
 _MOST_TRANSACTIONS = 10_000
@@ -45,6 +46,8 @@ def history(*, table: str, key: str, at: str | None, output: str) -> None:
     until = None if at is None else _moment(at)
     with reading() as trail:
         changes = list(trail.reads.history(schema, name, _key(key), until=until))
+        if not changes:
+            _known(trail.reads, schema, name)
     row = row_after(changes)
     if output == "json":
         print_json(
@@ -116,6 +119,7 @@ def undo(*, table: str | None, key: str | None, gtid: str | None, last: int, out
             schema, name = table_name(table or "")
             found = list(trail.reads.history(schema, name, _key(key or "")))
             if not found:
+                _known(trail.reads, schema, name)
                 raise RefusedError(f"the trail has no change of {table} {key}", target=table)
             changes = found[-last:]
     tables, complaint = _tables(changes)
@@ -128,6 +132,19 @@ def undo(*, table: str | None, key: str | None, gtid: str | None, last: int, out
         echo(f"-- keys are guessed and generated columns unknown: {complaint}")
     for statement in statements:
         echo(statement)
+
+
+def _known(reads: Reads, schema: str, name: str) -> None:
+    """Refuse a table that the trail never saw: of a misspelt one "no change" would be believed."""
+    tables = reads.tables(schema)
+    if name in tables:
+        return
+    known = f"of {schema} it has {', '.join(tables)}" if tables else f"nor any other of {schema}"
+    raise RefusedError(
+        f"the trail has no change of any row of {schema}.{name}, {known}",
+        target=f"{schema}.{name}",
+        hint="names are the source's, in its case; include and exclude of a sync choose tables",
+    )
 
 
 def table_name(text: str) -> tuple[str, str]:

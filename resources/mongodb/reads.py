@@ -113,6 +113,10 @@ class Reads:
         """Return a schema version."""
         return self._db[layout.SCHEMAS].find_one({"_id": key})
 
+    def tables(self, db: str) -> list[str]:
+        """Return the tables of a database that the trail has changes of, by name."""
+        return sorted(self._db[layout.SCHEMAS].distinct("tbl", {"db": db}))
+
     def _by_seq(self, wanted: Mapping[str, Any]) -> Iterator[Document]:
         for each in self._rows.find(wanted, allow_disk_use=True).sort("seq", 1):
             yield self._whole(each)

@@ -230,6 +230,20 @@ def test_bad_input_is_one_sentence(caretaker, arguments, code, said):
     assert "Traceback" not in ended.err
 
 
+@pytest.mark.parametrize("verb", [("history", "1"), ("undo", "1"), ("verify",)])
+def test_a_table_that_is_unknown_is_no_table_without_changes(caretaker, rows, bench, verb):
+    bench.setup()
+    caretaker.run("--until-current")
+    (word, *key) = verb
+
+    ended = caretaker(word, f"{rows}s", *key)
+
+    assert ended.code == 1
+    assert ended.out == ""
+    assert f"{rows}s" in ended.err
+    assert f"of {bench.name} it has t;" in ended.err or "GRANT SELECT" in ended.err
+
+
 @pytest.mark.parametrize("variable", ["MYSQL_URL", "MONGODB_URI", "MONGODB_DATABASE"])
 def test_a_missing_variable_is_named(caretaker, variable):
     ended = caretaker("run", "--until-current", **{variable: ""})
