@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from caretaker.binlog.filters import Filters
-from caretaker.binlog.model import Checkpoint, Position
+from caretaker.binlog.model import Checkpoint
 from caretaker.binlog.policy import SAVED, SyncPolicy
 from caretaker.errors import TransientError, UnsafeError
 from ops import binlog_events
@@ -34,7 +34,7 @@ class Begun:
     held: Held
     first: Checkpoint | None
     server_uuid: str
-    goal: Position | None
+    goal: Checkpoint | None
 
 
 def begin(parts: Parts, policy: SyncPolicy, filters: Filters, closing: ExitStack) -> Begun:
@@ -91,7 +91,7 @@ def _begin(parts: Parts, policy: SyncPolicy, filters: Filters, closing: ExitStac
             server_uuid = source.facts().server_uuid
         else:
             source.verify(offset.checkpoint, offset.server_uuid or None)
-        goal = source.now().position if policy.until_current else None
+        goal = source.now() if policy.until_current else None
     held = trail.acquire(policy.source, parts.holder)
     closing.callback(trail.release, held)
     for warning in trail.warnings:

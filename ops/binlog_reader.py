@@ -26,10 +26,12 @@ from caretaker.binlog.model import (
     SchemaChanged,
 )
 from caretaker.binlog.policy import SyncPolicy
+from caretaker.binlog.progress import has_reached
 from caretaker.binlog.rows import RowsEncoder
 from caretaker.binlog.stream import Source, Stream
 from caretaker.binlog.tablemap import KnownTypes, TableMap, TableMaps
 from caretaker.binlog.xa import XaSpool
+from caretaker.errors import TransientError
 from ops import binlog_events
 from ops.binlog_cross_check import CrossCheck
 from ops.binlog_metrics import Metrics
@@ -84,7 +86,8 @@ class Reader:
 
     Args:
         checkpoint: Where the dump was asked to begin.
-        goal: End once everything up to here is handed over; None to follow for ever.
+        goal: End once everything up to here is handed over, a place of the server that is read;
+            None to follow for ever.
         to_boundary: End at the end of the transaction that is in flight.
     """
 
@@ -93,7 +96,7 @@ class Reader:
         reading: Reading,
         checkpoint: Checkpoint,
         *,
-        goal: Position | None = None,
+        goal: Checkpoint | None = None,
         to_boundary: bool = False,
     ) -> None:
         policy = reading.policy
@@ -129,6 +132,10 @@ class Reader:
 
         What is pending is handed over only at an orderly end. Where the dump breaks the next one
         gives it again.
+
+        Raises:
+            TransientError: The source ended the dump, and not because it had no more: it shuts
+                down, or somebody killed the dump.
         """
         if self._goal is not None and self._reached(self._handed.position):
             return End.GOAL
@@ -208,15 +215,26 @@ class Reader:
         elif isinstance(item, BeforeTheTrail):
             reading.say(binlog_events.before_the_trail(item.xid, item.transaction))
         elif isinstance(item, EndOfLog):
-            self._end = End.GOAL
+            self._end_of_log()
         elif isinstance(item, Heartbeat):
             reading.metrics.caught_up(True)  # noqa: FBT003
+
+    def _end_of_log(self) -> None:
+        """Believe it only at the goal: a server that shuts down says the same, anywhere."""
+        position = self._stream.position
+        # By GTID, too: of what it has not to send again, a server sends no positions.
+        known = self._goal is not None and has_reached(
+            self._batcher.checkpoint(), self._goal, self._reading.flavor
+        )
+        if not known and not self._reached(position):
+            raise TransientError(f"the source ended the dump at {position}", target=str(position))
+        self._end = End.GOAL
 
     def _reached(self, position: Position) -> bool:
         # A start that an operator named by GTID has no place in a file yet.
         if self._goal is None or not position.file:
             return False
-        return file_order(position) >= file_order(self._goal)
+        return file_order(position) >= file_order(self._goal.position)
 
     def _hand_over(self, batches: Iterable[Batch]) -> None:
         for batch in batches:

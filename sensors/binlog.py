@@ -1,16 +1,30 @@
 """Keeps exactly one binlog_sync alive, and respects the operator who stopped it."""
 
 # No postponed annotations here: Dagster reads those of a sensor as they stand.
+import json
 import os
 import socket
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import dagster as dg
 
 from caretaker.binlog.policy import SyncPolicy
-from caretaker.binlog.supervision import Ended, Ending, Fail, Life, Running, Start, decide
+from caretaker.binlog.supervision import (
+    STEADY_AFTER_S,
+    Ended,
+    Ending,
+    Fail,
+    Life,
+    Running,
+    Start,
+    Suspect,
+    Suspicion,
+    decide,
+)
 from caretaker.errors import CaretakerError, TransientError
-from ops.binlog_standing import RESUMED, standing_options
+from ops.binlog_observing import BINLOG_OFFSETS
+from ops.binlog_standing import RESUMED, for_a_trail, standing_options
 from resources.clock import utc_now
 from resources.mongodb.offsets import Holder
 from resources.mongodb.resource import MongoDBResource
@@ -26,6 +40,11 @@ _ENDINGS = {
 }
 #: Enough to count failures up to the longest pause.
 _LOOKED_AT = 10
+_PAGE = 100
+#: A cursor that is empty would leave the one before it in place.
+_UNSUSPECTED = "null"
+#: Observations at either end of a run: a look is two, and the first ones may know no position yet.
+_OBSERVED = 10
 
 
 @dg.sensor(
@@ -46,39 +65,108 @@ def binlog_supervisor(
     missing = [name for name in _NEEDED if not os.environ.get(name)]
     if missing:
         return dg.SensorResult(skip_reason=f"not configured: {', '.join(missing)} is not set")
-    running, ended = _runs(context.instance)
+    instance = context.instance
     try:
-        options = standing_options(context.instance)
+        options = standing_options(instance)
         source = str(options.get("source", SyncPolicy.source))
-        decision = decide(running, ended, _life(mongodb, source), utc_now())
+        life = _life(mongodb, source)
+        decision = decide(
+            _running(instance, source),
+            _ended(instance, source),
+            life,
+            utc_now(),
+            _suspicion(context.cursor),
+        )
     except CaretakerError as error:
-        return dg.SensorResult(skip_reason=str(error))
+        return dg.SensorResult(skip_reason=str(error), cursor=_UNSUSPECTED)
     if isinstance(decision, Start):
-        request = dg.RunRequest(run_key=decision.run_key, run_config=options)
-        return dg.SensorResult(run_requests=[request])
+        if "start" in options and not life.reachable:
+            # Only the trail knows whether it is to begin there, or has begun.
+            return dg.SensorResult(
+                skip_reason="MongoDB does not say where to start", cursor=_UNSUSPECTED
+            )
+        config = for_a_trail(options, begun=life.begun)
+        request = dg.RunRequest(run_key=decision.run_key, run_config=config)
+        return dg.SensorResult(run_requests=[request], cursor=_UNSUSPECTED)
+    if isinstance(decision, Suspect):
+        return dg.SensorResult(skip_reason=decision.reason, cursor=_cursor(decision.suspicion))
     if isinstance(decision, Fail):
-        run = context.instance.get_run_by_id(decision.run_id)
+        run = instance.get_run_by_id(decision.run_id)
         if run is not None:
             # Its process, if there is one, finds out within 5 s, and its commits are fenced anyway.
-            context.instance.report_run_failed(run, decision.reason)
-    return dg.SensorResult(skip_reason=decision.reason)
+            instance.report_run_failed(run, decision.reason)
+    return dg.SensorResult(skip_reason=decision.reason, cursor=_UNSUSPECTED)
 
 
-def _runs(instance: dg.DagsterInstance) -> tuple[list[Running], list[Ended]]:
-    running, ended = [], []
-    # Not those to a position only: nobody expects them to be there for ever.
-    records = instance.get_run_records(dg.RunsFilter(job_name=_JOB), limit=_LOOKED_AT)
-    for record in records:
+def _running(instance: dg.DagsterInstance, source: str) -> list[Running]:
+    """Return the runs of a source that are not over; those to a position, too: they write."""
+    statuses = [status for status in dg.DagsterRunStatus if status not in _ENDINGS]
+    records = instance.get_run_records(dg.RunsFilter(job_name=_JOB, statuses=statuses))
+    return [
+        Running(
+            record.dagster_run.run_id,
+            record.dagster_run.status.value.lower(),
+            _moment(record.start_time),
+        )
+        for record in records
+        if _source(record.dagster_run) == source
+    ]
+
+
+def _ended(instance: dg.DagsterInstance, source: str) -> list[Ended]:
+    """Return the newest standing runs of a source that are over, the last to end first.
+
+    Not those to a position only: nobody expects them to be there for ever.
+    """
+    found: list[Ended] = []
+    for record in _over(instance):
         run = record.dagster_run
-        how = _ENDINGS.get(run.status)
-        if how is None:
-            started = _moment(record.start_time)
-            running.append(Running(run.run_id, run.status.value.lower(), started))
-        else:
-            at = _moment(record.end_time) or record.update_timestamp
-            lived_s = (record.end_time or 0.0) - (record.start_time or record.end_time or 0.0)
-            ended.append(Ended(run.run_id, how, at, RESUMED in run.tags, lived_s))
-    return running, ended
+        if _source(run) != source or run.run_config.get("until_current"):
+            continue
+        at = _moment(record.end_time) or record.update_timestamp
+        lived_s = (record.end_time or 0.0) - (record.start_time or record.end_time or 0.0)
+        wrote = lived_s >= STEADY_AFTER_S and _wrote(instance, run.run_id)
+        found.append(
+            Ended(run.run_id, _ENDINGS[run.status], at, RESUMED in run.tags, lived_s, wrote)
+        )
+        if len(found) >= _LOOKED_AT:
+            break
+    return sorted(found, key=lambda each: each.at, reverse=True)
+
+
+def _over(instance: dg.DagsterInstance) -> Iterator[dg.RunRecord]:
+    """Yield the runs that are over, newest first: those of other sources may be many."""
+    cursor = None
+    while True:
+        records = instance.get_run_records(
+            dg.RunsFilter(job_name=_JOB, statuses=list(_ENDINGS)), limit=_PAGE, cursor=cursor
+        )
+        yield from records
+        if len(records) < _PAGE:
+            return
+        cursor = records[-1].dagster_run.run_id
+
+
+def _source(run: dg.DagsterRun) -> str:
+    return str(run.run_config.get("source", SyncPolicy.source))
+
+
+def _wrote(instance: dg.DagsterInstance, run_id: str) -> bool:
+    """Say whether a run left the trail longer than it found it, by what it observed."""
+    ends = [_seq_of(instance, run_id, ascending=ascending) for ascending in (True, False)]
+    return None not in ends and ends[0] != ends[1]
+
+
+def _seq_of(instance: dg.DagsterInstance, run_id: str, *, ascending: bool) -> object:
+    events = instance.get_records_for_run(
+        run_id, of_type=dg.DagsterEventType.ASSET_OBSERVATION, limit=_OBSERVED, ascending=ascending
+    )
+    for record in events.records:
+        seen = record.event_log_entry.asset_observation
+        # Before the trail was taken nothing was known of its end.
+        if seen is not None and seen.asset_key == BINLOG_OFFSETS and "file" in seen.metadata:
+            return seen.metadata["seq"].value
+    return None
 
 
 def _life(mongodb: MongoDBResource, source: str) -> Life:
@@ -93,6 +181,32 @@ def _life(mongodb: MongoDBResource, source: str) -> Life:
         seen_at=offset.at,
         paused=f"{offset.paused.by}: {offset.paused.reason}" if offset.paused is not None else "",
         gone=_gone(offset.holder),
+        begun=offset.checkpoint is not None,
+    )
+
+
+def _suspicion(cursor: str | None) -> Suspicion | None:
+    """Return what the look before left; nothing where it is of another version, or none."""
+    try:
+        told = json.loads(cursor or "null")
+        seen_at = told["seen_at"]
+        return Suspicion(
+            str(told["run_id"]),
+            None if seen_at is None else datetime.fromisoformat(seen_at),
+            datetime.fromisoformat(told["since"]),
+        )
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def _cursor(suspicion: Suspicion) -> str:
+    seen_at = suspicion.seen_at
+    return json.dumps(
+        {
+            "run_id": suspicion.run_id,
+            "seen_at": None if seen_at is None else seen_at.isoformat(),
+            "since": suspicion.since.isoformat(),
+        }
     )
 
 

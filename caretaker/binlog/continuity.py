@@ -183,7 +183,7 @@ def _not_begun_anew(checkpoint: Checkpoint, source: Progression) -> None:
             f" {newest.size} bytes: it began anew (RESET BINARY LOGS AND GTIDS), and uses"
             " transaction numbers a second time",
             target=str(place),
-            hint=f"raise the source's incarnation by one, and then: {_gap(place)}",
+            hint=begun_anew_hint(place),
         )
 
 
@@ -202,4 +202,15 @@ def _gap(lost: object) -> str:
 
 
 def _other(lost: object) -> str:
-    return f"look for the right server; or: {_gap(lost)}"
+    return (
+        f"look for the right server; or: {_gap(lost)}. Where the source began anew (RESET), raise"
+        " incarnation in the run's config by one, too, and give accept-gap the same"
+    )
+
+
+def begun_anew_hint(lost: object) -> str:
+    """Say how to go on with a source that uses names and numbers a second time."""
+    return (
+        f"caretaker binlog accept-gap --lost '{lost}' --reason TEXT --incarnation N records the"
+        " loss, and the run's config needs incarnation: N from then on, one more than before"
+    )

@@ -112,6 +112,7 @@ class Stream:
         self._decompress = decompress
         self._spool = spool
         self._frames = Frames()
+        self._entered: Position | None = None
         self._transaction: Transaction | None = None
         self._versions: dict[tuple[str, str], TableVersion] = {}
         self._due = checkpoint.inflight.transaction if checkpoint.inflight else None
@@ -490,19 +491,23 @@ class Stream:
             # the file's own last event; the server's, which is sure to come, opens the next file
             return _NOTHING
         self._frames.enter(position)
-        return (RotateTo(position),)
+        self._entered = position
+        return _NOTHING
 
-    def _format_description(self, _event: Event) -> Iterable[Item]:
+    def _format_description(self, event: Event) -> Iterable[Item]:
+        # Only now is it known when the file was begun, without which its name says little.
+        entered, self._entered = self._entered, None
+        into = _NOTHING if entered is None else (RotateTo(entered, event.timestamp_s),)
         transaction = self._transaction
         if transaction is None:
-            return _NOTHING
+            return into
         if not self._frames.created_s:
             raise CorruptEventError(f"a new file before the end of {transaction.name}")
         # A server writes a time into the first file after its start only: it died in the middle.
         self._transaction = None
         if transaction.xid is not None:
             self._spool.drop(transaction.xid)
-        return (Abandoned(transaction.name, self.position),)
+        return (*into, Abandoned(transaction.name, self.position))
 
     def _heartbeat(self, event: Event) -> Iterable[Item]:
         file = frames.parse_heartbeat(event.body)

@@ -170,6 +170,7 @@ def checkpoint_fields(checkpoint: Checkpoint) -> dict[str, Any]:
         if inflight is None
         else {"gtid": inflight.transaction, "rows": inflight.rows, "crc": inflight.crc},
         "ahead": checkpoint.ahead,
+        "begun_s": checkpoint.begun_s,
     }
 
 
@@ -186,6 +187,7 @@ def checkpoint_of(document: Mapping[str, Any]) -> Checkpoint | None:
         if inflight is None
         else Inflight(inflight["gtid"], int(inflight["rows"]), int(inflight["crc"])),
         document.get("ahead"),
+        document.get("begun_s"),
     )
 
 

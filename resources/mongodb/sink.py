@@ -17,7 +17,7 @@ from typing import Self
 
 from caretaker.binlog.batcher import Batch
 from caretaker.binlog.model import Checkpoint
-from caretaker.errors import TransientError
+from caretaker.errors import RefusedError, TransientError
 from resources.mongodb.breaker import Breaker, BreakerState
 from resources.mongodb.offsets import Held, Marks, follows
 from resources.mongodb.retries import ATTEMPTS, CancelledError
@@ -113,6 +113,14 @@ class Sink:
             RefusedError: MongoDB, or the disk of the spool, will not take it.
             CancelledError: Told to stop while there was nowhere to put it; it is in the binlog.
         """
+        due = 1 if self._end is None else self._end.seq + 1
+        if batch.seq_from != due:
+            raise RefusedError(
+                f"{self._held.source}: a batch begins with seq {batch.seq_from} where {due} is due",
+                target=self._held.source,
+                hint="a fault of ours; nothing of it is written, and the next run goes on from the "
+                "trail's end",
+            )
         item = _Item(batch, self._held.marks)
         self._end = batch.checkpoint
         if not self._away:
@@ -177,7 +185,7 @@ class Sink:
         if self._under_way is None:
             self._next = Ahead(self._held.n + 1, self._held.crc)
         try:
-            batch = self._trail.fit(item.batch)
+            batch = self._trail.fit(self._held, item.batch)
             staged = self._trail.stage(self._held, batch, self._next, item.marks)
         except CancelledError:
             raise

@@ -183,6 +183,8 @@ class Trail:
     def recover(self, held: Held) -> Recovered:
         """Promote or archive the batches that a dead run staged; before the first commit.
 
+        Without transactions: delete the rows that it inserted and did not count.
+
         `held.config_hash` must be this run's by now.
         """
         return recover(self._db, self._commits, self.retries, held)
@@ -195,13 +197,13 @@ class Trail:
             TransientError: Not within five tries; the same call may be made again.
             RefusedError: It cannot work.
         """
-        batch, marks = self.fit(batch), marks or held.marks
+        batch, marks = self.fit(held, batch), marks or held.marks
         staged = self.stage(held, batch, Ahead(held.n + 1, held.crc), marks)
         self.commit_staged(held, batch, staged, marks)
 
-    def fit(self, batch: Batch) -> Batch:
+    def fit(self, held: Held, batch: Batch) -> Batch:
         """Return the batch with heads for documents over 16 MB, whose pieces are then there."""
-        return self._commits.fit(batch)
+        return self._commits.fit(held, batch)
 
     def stage(self, held: Held, batch: Batch, ahead: Ahead, marks: Marks) -> str | None:
         """Write a batch down, where the protocol does: it is to be committed as `ahead.n`."""
@@ -254,7 +256,7 @@ class Trail:
     # --- an operator's word -------------------------------------------------------------------
 
     def pause(self, source: str, by: str, reason: str) -> None:
-        """Let nobody write the trail from the next commit on; who runs looks at `offset`."""
+        """Let nobody begin; who runs looks every few seconds, writes what it has read and ends."""
         told = {"by": by, "reason": reason, "at": self._clock.now()}
         self._run(
             lambda: self._offsets.update_one(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from caretaker.binlog import events
+from caretaker.binlog.continuity import begun_anew_hint
 from caretaker.binlog.frames import Event, Frames, parse_rotate
 from caretaker.binlog.gtid import GtidSet, MariadbPosition, mariadb_text, mysql_text
 from caretaker.binlog.model import (
@@ -45,26 +47,48 @@ def goes_on_here(
 ) -> None:
     """Raise LostPositionError unless what follows the trail's last place is new to the trail.
 
-    A server after RESET BINARY LOGS AND GTIDS numbers its transactions from 1 again: once it has
-    passed the old numbers, the sets look as if nothing had happened. Its files do not.
+    A server after RESET BINARY LOGS AND GTIDS numbers its files and transactions from 1 again: once
+    it has passed the old numbers, names and sets look as if nothing had happened. When a file was
+    begun tells, and so does a transaction that the trail has.
     """
     place = checkpoint.position
     size = {log.name: log.size for log in source.logs}.get(place.file)
-    # A reader that only just came into the file knows its beginning, which says nothing.
-    if checkpoint.gtid is None or size is None or not FIRST_EVENT < place.pos < _MOST_POSITION:
+    # A reader that only just came into the file knows its beginning: no transaction says anything.
+    by_gtid = checkpoint.gtid is not None and FIRST_EVENT < place.pos < _MOST_POSITION
+    if size is None or not (by_gtid or checkpoint.begun_s is not None):
+        return
+    if not by_gtid:
+        begun_s = begun_at_s(settings, us, place.file, source.flavor)
+        _is_the_same_file(checkpoint, begun_s)
         return
     try:
-        found = _first_gtid(settings, us, place, source.flavor)
+        begun_s, found = _first(settings, us, place, source.flavor)
     except (CorruptEventError, RefusedError, LostPositionError) as error:
         raise _began_anew(checkpoint, f"no event begins there ({error})") from error
+    _is_the_same_file(checkpoint, begun_s)
+    saved_text = checkpoint.gtid or ""
     if isinstance(found, MysqlGtid):
-        saved = GtidSet.parse(checkpoint.gtid)
+        saved = GtidSet.parse(saved_text)
         if found in saved and not _has_holes(saved, found):
             raise _began_anew(checkpoint, f"{mysql_text(found)} follows, which the trail has")
     elif isinstance(found, MariadbGtid):
-        last = MariadbPosition.parse(checkpoint.gtid).last(found.domain)
+        last = MariadbPosition.parse(saved_text).last(found.domain)
         if last is not None and last.server == found.server and found.seq <= last.seq:
             raise _began_anew(checkpoint, f"{mariadb_text(found)} follows, which the trail has")
+
+
+def _is_the_same_file(checkpoint: Checkpoint, begun_s: int | None) -> None:
+    saved_s = checkpoint.begun_s
+    if saved_s is not None and begun_s is not None and begun_s != saved_s:
+        raise _began_anew(
+            checkpoint,
+            f"the source has another file of that name by now, begun at {_moment(begun_s)} and not"
+            f" at {_moment(saved_s)}",
+        )
+
+
+def _moment(stamp_s: int) -> str:
+    return datetime.fromtimestamp(stamp_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def begun_at_s(settings: MySQLSettings, us: Follower, file: str, flavor: Flavor) -> int:
@@ -80,7 +104,7 @@ def _began_anew(checkpoint: Checkpoint, why: str) -> LostPositionError:
         f"the trail ends at {checkpoint.position}, and {why}: RESET BINARY LOGS AND GTIDS, which"
         " uses transaction numbers a second time, or a damaged binlog",
         target=str(checkpoint.position),
-        hint="raise the source's incarnation by one, and then: caretaker binlog accept-gap",
+        hint=begun_anew_hint(checkpoint.position),
     )
 
 
@@ -91,19 +115,23 @@ def _has_holes(saved: GtidSet, gtid: MysqlGtid) -> bool:
     return not upto.issubset(saved)
 
 
-def _first_gtid(
+def _first(
     settings: MySQLSettings, us: Follower, place: Position, flavor: Flavor
-) -> Gtid | None:
+) -> tuple[int | None, Gtid | None]:
+    """Return when the file of a place was begun, and the transaction that follows there."""
+    begun_s: int | None = None
     for event in _look(settings, us, place, flavor):
+        if event.type == EventType.FORMAT_DESCRIPTION and begun_s is None:
+            begun_s = event.timestamp_s
         if event.type == EventType.GTID:
-            return events.parse_gtid(event.body, anonymous=False).gtid
+            return begun_s, events.parse_gtid(event.body, anonymous=False).gtid
         if event.type == EventType.GTID_TAGGED:
-            return events.parse_gtid_tagged(event.body).gtid
+            return begun_s, events.parse_gtid_tagged(event.body).gtid
         if event.type == EventType.MARIADB_GTID:
-            return events.parse_mariadb_gtid(event.body, event.server_id).gtid
+            return begun_s, events.parse_mariadb_gtid(event.body, event.server_id).gtid
         if event.type not in _AROUND:
-            return None
-    return None
+            break
+    return begun_s, None
 
 
 def _look(
