@@ -115,13 +115,16 @@ def run(
     with reading() as trail:
         offset = trail.offset(config.source)
     told = {**found, "source": config.source, "position": position(offset.checkpoint)}
+    # Who asked for everything up to now, and was stopped or paused before that, has not got it.
+    code = 1 if config.until_current and found["why"] != "until_current" else 0
     if output == "json":
-        print_json({**told, "exit_code": 0})
+        print_json({**told, "exit_code": code})
     else:
         echo(
             f"{config.source}: {found['rows']} documents written, seq {found['seq']}; "
             f"{found['why'].replace('_', ' ')}"
         )
+    sys.exit(code)
 
 
 def _percent(text: str | None) -> float | None:

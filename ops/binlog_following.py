@@ -27,6 +27,7 @@ from ops.binlog_reader import End, Reader, Reading
 from ops.binlog_writer import empty_batch
 from resources.mongodb.offsets import Holder
 from resources.mysql.dump import Dump
+from resources.mysql.session import UnknownHostError
 from resources.mysql.source import MySQLSource
 
 #: What the source says to one of two that follow it under one name.
@@ -116,7 +117,10 @@ class Following(threading.Thread):
                 return
 
     def _bear_with(self, error: RefusedError) -> None:
-        """Pass what one of two syncers hears while the other one is being fenced."""
+        """Pass what passes: a name that nobody knows for a moment, another who is being fenced."""
+        if isinstance(error, UnknownHostError):
+            # It was found when we began; a headless service drops it while its pod restarts.
+            return
         if _CROWDED not in str(error):
             raise error
         holder = self._holder()
@@ -179,7 +183,7 @@ class Following(threading.Thread):
                 local_time=policy.local_time,
                 on_partial_image=policy.on_partial_image,
             ),
-            known_types=source.known_types(),
+            known_types=source.known_types(parts.trail.known_types),
             decompress=parts.decompress,
             put=self._queue.put,
             say=parts.say,

@@ -106,9 +106,12 @@ class Position(NamedTuple):
         return f"{self.file}:{self.pos}"
 
 
+SOURCE_ID_BYTES = 4
+
+
 def source_id(name: str) -> bytes:
     """Return what the ids of a source's documents begin with, whatever its incarnation."""
-    return hashlib.sha256(name.encode()).digest()[:4]
+    return hashlib.sha256(name.encode()).digest()[:SOURCE_ID_BYTES]
 
 
 @dataclass(frozen=True, slots=True)

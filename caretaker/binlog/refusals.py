@@ -56,6 +56,11 @@ _HINTS = (
 )
 
 
+def gap_hint(lost: object) -> str:
+    """Say how to go on behind what is lost; a target of LostPositionError is what `lost` is."""
+    return f"caretaker binlog accept-gap --lost '{lost}' --reason TEXT records the loss and goes on"
+
+
 def server_error(code: int, message: str) -> CaretakerError:
     """Return the error that an error packet stands for; 1236 is never one to retry."""
     told = f"the source said {code}: {message}"

@@ -44,6 +44,7 @@ from caretaker.binlog.model import (
     TableVersion,
 )
 from caretaker.binlog.progress import ahead_position, behind, mode_of
+from caretaker.binlog.refusals import gap_hint
 from caretaker.binlog.sql_text import decode_sql
 from caretaker.binlog.statements import Kind, kind_of, without_secrets, xid_of
 from caretaker.binlog.transactions import Naming, Transaction
@@ -470,8 +471,9 @@ class Stream:
                 raise LostPositionError(
                     f"{event.start}: XA COMMIT {xid}, whose rows were never sent: prepared before"
                     " the trail began, or purged",
-                    target=event.start,
-                    hint="caretaker binlog accept-gap records the loss and goes on",
+                    target=transaction.name,
+                    hint=f"{gap_hint(transaction.name)}; gap_before: true in the run's config"
+                    " passes every XA COMMIT of that kind, and only its log says so",
                 )
         self._spool.drop(xid)
         yield self._end(event, xid, None if released == transaction.gtid else released)
@@ -523,10 +525,12 @@ class Stream:
         return (Heartbeat(position),)
 
     def _incident(self, event: Event) -> Iterable[Item]:
+        transaction = self._transaction
+        lost = str(event.start) if transaction is None else transaction.name
         raise LostPositionError(
             f"{event}: the source lost events itself: {events.parse_incident(event.body)}",
-            target=event.start,
-            hint="caretaker binlog accept-gap records the loss and goes on",
+            target=lost,
+            hint=gap_hint(lost),
         )
 
     def _encryption(self, event: Event) -> Iterable[Item]:

@@ -153,8 +153,8 @@ class Commits:
 
         def attempt() -> None:
             # The week begins now, however long it was pending: the head's, too.
-            both = {"_id": {"$in": [staging.documents_id(key), key]}}
-            self._staging.update_many(both, {"$set": {**aside, "createdAt": now}})
+            for each in (staging.documents_id(key), key):
+                self._staging.update_one({"_id": each}, {"$set": {**aside, "createdAt": now}})
 
         self._retries.run(attempt, "archiving a staged batch")
 
@@ -310,11 +310,16 @@ class Commits:
         for piece in pieces:
             stale |= self._retries.run(partial(self._put_piece, held, piece), "writing a piece")
         if stale:
-            told = [RawBSONDocument(piece) for piece in pieces]
-            rest = {"of": told[0]["of"], "_id": {"$nin": [each["_id"] for each in told]}}
-            self._retries.run(
-                lambda: self._db[layout.PARTS].delete_many(rest), "deleting pieces of before"
-            )
+            ours = [bytes(RawBSONDocument(piece)["_id"]) for piece in pieces]
+            self._retries.run(partial(self._drop_others, ours), "deleting pieces of before")
+
+    def _drop_others(self, ours: Sequence[bytes]) -> None:
+        """Delete the pieces of a head that are not among its own; their ids are of one length."""
+        collection = self._db[layout.PARTS]
+        first, last = parts.piece_ids(ours[0])
+        found = collection.find({"_id": {"$gte": Binary(first), "$lte": Binary(last)}}, {"_id": 1})
+        others = [each["_id"] for each in found if bytes(each["_id"]) not in ours]
+        collection.delete_many({"_id": {"$in": others}})
 
     def _put_piece(self, held: Held, piece: bytes) -> bool:
         """Write a piece; return whether another one was in its place."""
@@ -324,17 +329,23 @@ class Commits:
         document = RawBSONDocument(piece)
         try:
             collection.insert_one(document)
-        except DuplicateKeyError:
+        except DuplicateKeyError as error:
             mine = {"_id": document["_id"]}
             there = collection.find_one(mine)
             if there is not None and there.raw == piece:
                 return False
-            # Ours to replace as long as the head is ours to write.
-            if self._offsets.find_one({"_id": held.source, "token": held.token}) is None:
-                fenced(held, self._offset(held))
+            self._must_be_ours(held, document["of"], error)
             collection.replace_one(mine, document, upsert=True)
             return True
         return False
+
+    def _must_be_ours(self, held: Held, head: Any, error: DuplicateKeyError) -> None:
+        """Refuse to replace pieces of what is committed, by us or by who has the source now."""
+        if self._offsets.find_one({"_id": held.source, "token": held.token}) is None:
+            fenced(held, self._offset(held))
+        there = self._rows.find_one({"_id": head}, {"seq": 1})
+        if there is not None and int(there["seq"]) <= held.seq:
+            _doubled(held, error)
 
     # --- the truth ----------------------------------------------------------------------------
 

@@ -72,6 +72,8 @@ def recover(
             retries.on_event("archived", {"batch": found["_id"], "reason": reason})
             archived += 1
             continue
+        # A topology document among them is in the trail now, and the server it tells of with it.
+        held.server_uuid = found["server_uuid"]
         retries.on_event("promoted", {"batch": found["_id"], "rows": batch.rows})
         promoted += 1
     if forgotten := commits.forget_uncommitted(held):

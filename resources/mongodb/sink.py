@@ -25,6 +25,8 @@ from resources.mongodb.spool import Spool, Spooled
 from resources.mongodb.staging import Ahead
 from resources.mongodb.trail import Trail
 
+#: How often a spool that grows is told of.
+_TELL_EVERY_S = 60.0
 #: So many committed batches may lie in the staging collection before they are deleted.
 _CLEAN_UP_EVERY = 16
 
@@ -78,6 +80,8 @@ class Sink:
         # The number of the batch behind the one under way.
         self._next = Ahead(held.n + 1, held.crc)
         self._since_clean_up = 0
+        self._told_spooled_at = -_TELL_EVERY_S
+        self._spooled_rows = 0
         if spool is not None:
             spool.reconcile(held)
             if (last := spool.last()) is not None:
@@ -92,6 +96,12 @@ class Sink:
     def checkpoint(self) -> Checkpoint | None:
         """What is in MongoDB."""
         return self._held.checkpoint
+
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """Documents and bytes that were accepted and are neither in MongoDB nor in the spool."""
+        kept = [item.batch for item in tuple(self._kept)]
+        return sum(batch.rows for batch in kept), sum(batch.bytes for batch in kept)
 
     @property
     def spooled_batches(self) -> int:
@@ -273,7 +283,16 @@ class Sink:
             last = spool.last()
             spool.append(item.batch, item.marks, last[1] if last else self._held.crc)
             self._kept.popleft()
-            self._tell("spooled", {"rows": item.batch.rows, "batches": spool.batches})
+            self._spooled_rows += item.batch.rows
+            self._tell_spooled(spool)
+
+    def _tell_spooled(self, spool: Spool) -> None:
+        """Tell the first batch of an outage at once, all others once a minute: each is an event."""
+        now = self.breaker.clock.monotonic()
+        if spool.batches == 1 or now - self._told_spooled_at >= _TELL_EVERY_S:
+            self._told_spooled_at = now
+            self._tell("spooled", {"rows": self._spooled_rows, "batches": spool.batches})
+            self._spooled_rows = 0
 
     def _replay_or_wait(self) -> None:
         if not self._replay_one() and self._cancel.wait(max(self.breaker.wait_s(), 0.01)):

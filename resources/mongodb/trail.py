@@ -13,7 +13,9 @@ import pymongo
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from caretaker.binlog.batcher import Batch
+from caretaker.binlog.columns import KnownType
 from caretaker.binlog.model import Checkpoint
+from caretaker.binlog.schema_versions import known_types_of
 from caretaker.errors import RefusedError
 from resources.clock import Clock
 from resources.mongodb import layout
@@ -173,6 +175,19 @@ class Trail:
             raise
         return Held.by(found, token, session)
 
+    def remember_spool(self, held: Held, path: str) -> None:
+        """Write down where batches will wait while MongoDB is away: who mends a loss looks there.
+
+        "" for nowhere.
+        """
+        if path != held.saved.spool:
+            self._run(
+                lambda: self._offsets.update_one(
+                    {"_id": held.source, "token": held.token}, {"$set": {"spool": path}}
+                ),
+                "writing down where the spool is",
+            )
+
     def release(self, held: Held) -> None:
         """End the session; the source stays ours in name until somebody acquires it."""
         with contextlib.suppress(PyMongoError):
@@ -252,6 +267,18 @@ class Trail:
         new = self._run(attempt, "storing a schema version")
         self._schemas.add(key)
         return new
+
+    def known_types(self, db: str, table: str) -> dict[str, KnownType] | None:
+        """Return what was known of a table's columns when it was read last; None if it never was.
+
+        Of MariaDB: types that its table maps do not tell.
+        """
+        wanted = {"db": db, "tbl": table}
+        newest = self._run(
+            lambda: list(self._db[layout.SCHEMAS].find(wanted).sort("seen_at", -1).limit(1)),
+            "looking for a schema version",
+        )
+        return known_types_of(newest[0]) if newest else None
 
     # --- an operator's word -------------------------------------------------------------------
 

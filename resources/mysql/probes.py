@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from caretaker.binlog import events
@@ -11,6 +12,8 @@ from caretaker.binlog.frames import Event, Frames, parse_rotate
 from caretaker.binlog.gtid import GtidSet, MariadbPosition, mariadb_text, mysql_text
 from caretaker.binlog.model import (
     Checkpoint,
+    Commit,
+    Ddl,
     EndOfLog,
     EventType,
     Flavor,
@@ -18,21 +21,35 @@ from caretaker.binlog.model import (
     MariadbGtid,
     MysqlGtid,
     Position,
+    Prepared,
+    RotateTo,
+    Rows,
+    Skipped,
+    SourceIdentity,
 )
+from caretaker.binlog.progress import progress_from
 from caretaker.binlog.source_facts import FIRST_EVENT, Follower, Progression
+from caretaker.binlog.stream import Source, Stream
+from caretaker.binlog.tablemap import TableMaps
+from caretaker.binlog.transaction_names import mysql_gtid
+from caretaker.binlog.xa import XaSpool
 from caretaker.errors import (
+    CaseError,
     CorruptEventError,
     LostPositionError,
     RefusedError,
     TransientError,
 )
-from resources.mysql import dump
+from resources.mysql import dump as dumps
 from resources.mysql.session import Session
 from resources.mysql.settings import MySQLSettings
+from resources.mysql.zstd import decompress
 
 _WITHIN_S = 30.0
 _MOST_POSITION = 2**32
 _HEARTBEAT_S = 5.0
+#: What prepared XA transactions may take while we only look.
+_XA_BYTES = 1 << 28
 _AROUND = frozenset(
     (
         *(EventType.ROTATE, EventType.FORMAT_DESCRIPTION, EventType.PREVIOUS_GTIDS),
@@ -58,8 +75,7 @@ def goes_on_here(
     if size is None or not (by_gtid or checkpoint.begun_s is not None):
         return
     if not by_gtid:
-        begun_s = begun_at_s(settings, us, place.file, source.flavor)
-        _is_the_same_file(checkpoint, begun_s)
+        _is_the_same_file(checkpoint, begun_at_s(settings, us, place.file, source.flavor))
         return
     try:
         begun_s, found = _first(settings, us, place, source.flavor)
@@ -97,6 +113,55 @@ def begun_at_s(settings: MySQLSettings, us: Follower, file: str, flavor: Flavor)
         if event.type == EventType.FORMAT_DESCRIPTION:
             return event.timestamp_s
     raise TransientError(f"{file} has no beginning yet", target=file)
+
+
+def stops_at(
+    dump: dumps.Dump, checkpoint: Checkpoint, flavor: Flavor
+) -> tuple[str, Checkpoint] | None:
+    """Return the next transaction of a dump if it cannot be read, and the checkpoint behind it."""
+    source = Source(flavor, SourceIdentity(bytes(4)))
+    tables = TableMaps(flavor, {})
+    stream = Stream(source, checkpoint, tables, decompress, XaSpool(_XA_BYTES))
+    progress = progress_from(checkpoint, flavor)
+    begun_s = {checkpoint.position.file: checkpoint.begun_s}
+    try:
+        while payloads := dump.read(_WITHIN_S):
+            for payload in payloads:
+                for item in stream.feed(payload):
+                    if isinstance(item, EndOfLog | Commit | Rows | Ddl):
+                        return None
+                    if isinstance(item, RotateTo):
+                        begun_s[item.position.file] = item.begun_s
+                        progress.rotated(item.position)
+                    elif isinstance(item, Skipped):
+                        progress.skipped(item)
+                    elif isinstance(item, Prepared):
+                        progress.prepared(item)
+    except LostPositionError as error:
+        name = str(error.target)
+        gtid: Gtid | None = None
+        if checkpoint.gtid is not None:
+            try:
+                gtid = mysql_gtid(name) if flavor is Flavor.MYSQL else _mariadb_gtid(name)
+            except CaseError:
+                return None
+        progress.committed(Commit(name, gtid, stream.position, 0, None, 0))
+        after, position, ahead = progress.marks()
+        behind = replace(
+            checkpoint,
+            gtid=after,
+            position=position,
+            ahead=ahead,
+            inflight=None,
+            begun_s=begun_s.get(position.file),
+        )
+        return name, behind
+    return None
+
+
+def _mariadb_gtid(text: str) -> MariadbGtid | None:
+    position = MariadbPosition.parse(text)
+    return next((position.last(domain) for domain in position.domains()), None)
 
 
 def _began_anew(checkpoint: Checkpoint, why: str) -> LostPositionError:
@@ -140,9 +205,9 @@ def _look(
     """Yield the events behind a place, as a follower nobody else is."""
     checkpoint = Checkpoint(None, place, 0)
     with Session(settings) as session:
-        dump.prepare(session, us, checkpoint, flavor, _HEARTBEAT_S)
-        dump.begin(session, settings, us, checkpoint, flavor, wait=False)
-        reader = dump.Dump(
+        dumps.prepare(session, us, checkpoint, flavor, _HEARTBEAT_S)
+        dumps.begin(session, settings, us, checkpoint, flavor, wait=False)
+        reader = dumps.Dump(
             session, settings, server_uuid="", failover=None, heartbeat_s=_HEARTBEAT_S
         )
         frames = Frames()

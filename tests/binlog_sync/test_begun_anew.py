@@ -79,9 +79,10 @@ def test_a_trail_from_before_such_moments_were_saved_goes_on_once_and_learns_it(
         with bench.mongo() as client:
             client[name].binlog_offsets.update_one({"_id": name}, {"$unset": {"begun_s": 1}})
 
+        bench.sql(*inserts(name, [1]))
         bench.sync()
         forget(server)
-        bench.sql(*[f"CREATE TABLE {name}.t{number} (id INT)" for number in range(9)])
+        bench.sql(*inserts(name, range(2, 9)))
 
         with pytest.raises(LostPositionError, match="another file of that name"):
             bench.sync()

@@ -9,6 +9,7 @@ import bson
 import pytest
 from bson import json_util
 
+from ops.binlog_syncer import Syncer
 from tests.binlog_sync.bench import PATIENCE_S, wait_until
 from tests.binlog_sync.shell import Shell
 
@@ -250,3 +251,38 @@ def test_a_missing_variable_is_named(caretaker, variable):
 
     assert ended.code == 1
     assert variable in ended.err
+
+
+@pytest.mark.usefixtures("rows")
+def test_a_run_that_was_stopped_before_its_goal_has_not_succeeded(caretaker, monkeypatch):
+    """A script that goes on after `--until-current` must be able to tell."""
+    whole = Syncer.run
+
+    def stopped_at_once(syncer, *given):
+        syncer.stop()
+        return whole(syncer, *given)
+
+    caretaker("setup")
+    with monkeypatch.context() as patch:
+        patch.setattr(Syncer, "run", stopped_at_once)
+        to_the_end = caretaker.run("--until-current", "--output", "json")
+        standing = caretaker.run("--output", "json")
+
+    assert (to_the_end.code, to_the_end.json["why"]) == (1, "stopped")
+    assert to_the_end.json["exit_code"] == 1
+    assert standing.code == 0
+
+
+@pytest.mark.usefixtures("rows")
+def test_a_trail_that_was_never_set_up_is_not_begun(bench, caretaker):
+    """Without its indexes it would fill, and every look at it take longer than the last."""
+    with bench.mongo() as client:
+        client.drop_database(bench.name)
+
+    refused = caretaker.run("--until-current")
+
+    assert refused.code == 3
+    assert "no collection row_changes" in refused.err
+    assert "caretaker binlog setup" in refused.err
+    with bench.mongo() as client:
+        assert client[bench.name].binlog_offsets.find_one() is None
