@@ -28,8 +28,10 @@ from console.options import log_format_option, output_option, with_config_file
 from console.output import echo, iso, print_json, print_table
 from console.runs import mark_resumed, run_job
 from ops.binlog import hash_secret
+from ops.binlog_beginning import where_it_goes_on
 from ops.binlog_config import BinlogSetupConfig, BinlogSyncConfig
 from resources.clock import utc_now
+from resources.mongodb.offsets import Marks
 
 _EXAMPLES = """\b
 Examples:
@@ -144,7 +146,8 @@ def _plan(config: BinlogSyncConfig, output: str) -> int:
         refusals = [str(each) for each in source.check() if each.blocking]
         warnings = [str(each) for each in source.check() if not each.blocking]
         refusals += [problem.found for problem in trail.check()]
-        begins = offset.checkpoint
+        marks = Marks(offset.server_uuid, offset.config_hash)
+        begins, marks = where_it_goes_on(policy, offset.checkpoint, marks)
         try:
             if offset.paused is not None:
                 refusals.append(f"paused by {offset.paused.by}: {offset.paused.reason}")
@@ -153,7 +156,7 @@ def _plan(config: BinlogSyncConfig, output: str) -> int:
             else:
                 if policy.start != "saved":
                     refusals.append("the trail has an end, and --from names another place")
-                source.verify(begins, offset.server_uuid or None)
+                source.verify(begins, marks.server_uuid or None)
         except LostPositionError as error:
             refusals.append(str(error))
     would = "resume" if offset.checkpoint is not None else "start"
@@ -242,7 +245,7 @@ def status(*, source: str, output: str) -> None:
             "oldest_pending_s": None if since is None else (utc_now() - since).total_seconds(),
             "archived": found.archived,
         },
-        **_seen_from_the_source(source, offset.checkpoint),
+        **_seen_from_the_source(source, offset.checkpoint, offset.server_uuid),
     }
     if output == "json":
         print_json(document)
@@ -259,7 +262,7 @@ def status(*, source: str, output: str) -> None:
     print_table(["what", "found"], [[key, value] for key, value in flat.items()])
 
 
-def _seen_from_the_source(name: str, checkpoint: Any) -> dict[str, Any]:
+def _seen_from_the_source(name: str, checkpoint: Any, server_uuid: str) -> dict[str, Any]:
     """Return what only the source knows; nulls where it cannot be reached."""
     unknown = {"caught_up": None, "purge_margin_s": None, "source_error": None}
     if checkpoint is None:
@@ -267,6 +270,10 @@ def _seen_from_the_source(name: str, checkpoint: Any) -> dict[str, Any]:
     try:
         with open_mysql(f"{name}, status") as source:
             now = source.now()
+            try:
+                source.verify(checkpoint, server_uuid or None)
+            except LostPositionError as error:
+                return {"caught_up": False, "purge_margin_s": 0.0, "source_error": str(error)}
             return {
                 **unknown,
                 "caught_up": now.gtid == checkpoint.gtid

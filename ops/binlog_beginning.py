@@ -80,7 +80,9 @@ def _begin(parts: Parts, policy: SyncPolicy, filters: Filters, closing: ExitStac
             target=policy.source,
             hint="caretaker binlog resume",
         )
-    saved, marks = _end(policy, offset.checkpoint, Marks(offset.server_uuid, offset.config_hash))
+    saved, marks = where_it_goes_on(
+        policy, offset.checkpoint, Marks(offset.server_uuid, offset.config_hash)
+    )
     if saved is not None and policy.start != SAVED:
         raise UnsafeError(
             f"the trail of {policy.source} ends at {binlog_events.place(saved)}: "
@@ -108,7 +110,7 @@ def _begin(parts: Parts, policy: SyncPolicy, filters: Filters, closing: ExitStac
     if policy.spool_dir is not None:
         trail.remember_spool(held, str(spool_path(policy.spool_dir, policy.source).absolute()))
     # What comes next follows what is spooled, and is marked as that is until something changes.
-    saved, marks = _end(policy, held.checkpoint, held.marks)
+    saved, marks = where_it_goes_on(policy, held.checkpoint, held.marks)
     held.server_uuid, held.config_hash = marks.server_uuid, marks.config_hash
     if saved is not None:
         return Begun(held, None, held.server_uuid, goal)
@@ -118,7 +120,7 @@ def _begin(parts: Parts, policy: SyncPolicy, filters: Filters, closing: ExitStac
     return Begun(held, first, server_uuid, goal)
 
 
-def _end(
+def where_it_goes_on(
     policy: SyncPolicy, saved: Checkpoint | None, marks: Marks
 ) -> tuple[Checkpoint | None, Marks]:
     """Return where reading goes on, and what the last batch was read with: spooled, or saved.

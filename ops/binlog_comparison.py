@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
-from bson import json_util
+from bson import Int64, json_util
 
 from caretaker.binlog.frames import file_order
 from caretaker.binlog.gtid import GtidSet, MariadbPosition
@@ -249,4 +249,13 @@ def before(checkpoint: Checkpoint) -> Callable[[Document], bool]:
 
 
 def _text(value: Any) -> str:
-    return str(json_util.dumps(value, json_options=json_util.CANONICAL_JSON_OPTIONS))
+    return str(json_util.dumps(_unsized(value), json_options=json_util.CANONICAL_JSON_OPTIONS))
+
+
+def _unsized(value: Any) -> Any:
+    """Return it with equal integers written alike: the trail's BIGINTs are Int64, SQL's are not."""
+    if isinstance(value, Mapping):
+        return {name: _unsized(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_unsized(each) for each in value]
+    return int(value) if isinstance(value, Int64) else value

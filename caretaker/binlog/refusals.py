@@ -19,7 +19,7 @@ TRANSIENT_CODES = frozenset(
     (1040, 1053, 1077, 1079, 1152, 1154, 1158, 1159, 1160, 1161, 1184, 1205, 1213, 1317, 1927)
 ) | frozenset((2002, 2003, 2006, 2013, 2055, 3032, 3168, 3169))
 
-_GAP = "caretaker binlog accept-gap records the loss and goes on"
+_GAP = "the next run names what is lost, as caretaker binlog accept-gap takes it"
 _PURGED = "the source purged binlogs that the trail had not read yet"
 _AHEAD = (
     "the trail has transactions that the source has not: another server, a restored backup,"

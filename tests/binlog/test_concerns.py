@@ -23,13 +23,11 @@ from caretaker.binlog.filters import Filters
         ("CREATE SPATIAL INDEX i ON t (g)", {("shop", "t")}),
         ("DROP INDEX i ON t", {("shop", "t")}),
         (
-            "CREATE DEFINER=`root`@`localhost` TRIGGER trg BEFORE INSERT ON other.t FOR EACH ROW "
-            "SET NEW.a = 1",
+            "CREATE DEFINER=`u`@`h` TRIGGER g BEFORE INSERT ON other.t FOR EACH ROW SET NEW.a = 1",
             {("other", "t")},
         ),
         (
-            "CREATE ALGORITHM=UNDEFINED DEFINER=`u`@`%` SQL SECURITY DEFINER VIEW other.v AS "
-            "SELECT 'card 4711'",
+            "CREATE ALGORITHM=MERGE DEFINER=`u`@`%` SQL SECURITY INVOKER VIEW other.v AS TABLE u",
             {("other", "v")},
         ),
         ("CREATE OR REPLACE PROCEDURE other.p() DO 1", {("other", "p")}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from bson import Binary
 
+from resources.mongodb.commits import Commits
 from resources.mongodb.settings import MongoDBSettings
 from resources.mysql.source import open_source
 from tests.binlog_sync.bench import Bench, wait_until
@@ -130,3 +131,27 @@ def test_rows_from_before_a_column_became_a_uuid_are_what_they_were(
         (row,) = bench.rows("t")
 
     assert row["chg"]["u"]["t"] == "123e4567-e89b-12d3-a456-426614174000"
+
+
+def test_a_failover_that_was_staged_and_not_committed_is_told_once(bench, monkeypatch):
+    """Killed between the two: the next run promotes the document, and must not write it again."""
+    bench.setup()
+    bench.sql(f"CREATE TABLE {bench.name}.t (id INT PRIMARY KEY)")
+    bench.sync()
+    with bench.mongo() as client:
+        another = {"server_uuid": "11111111-1111-1111-1111-111111111111", "file": "binlog.000777"}
+        client[bench.name].binlog_offsets.update_one({"_id": bench.name}, {"$set": another})
+    commit = Commits.commit
+
+    def killed(self, held, batch, *arguments):
+        if any(b"topology" in document for document in batch.documents):
+            raise SystemExit
+        commit(self, held, batch, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Commits, "commit", killed)
+        with pytest.raises(SystemExit):
+            bench.sync()
+    bench.sync()
+
+    assert [each["op"] for each in bench.documents()].count("topology") == 1
