@@ -27,3 +27,15 @@ def test_an_observation_that_is_not_stored_ends_nothing(missed, caplog):
     assert "database is locked" in caplog.text
     assert before == missed - 1
     assert len(stored) > before + 1
+
+
+@pytest.mark.parametrize("breaker", ["open", "half_open"])
+def test_the_trail_is_not_whole_while_mongodb_is_away(breaker):
+    """The source has said that it has no more: that is all we know then."""
+    metrics = Metrics()
+    metrics.caught_up(yes=True)
+    assert metrics.vitals().lag_s == 0
+
+    metrics.looked(breaker=breaker)
+
+    assert metrics.vitals().lag_s != 0

@@ -98,6 +98,7 @@ def test_two_sources_with_a_table_of_one_name_are_not_mixed(caretaker, either_be
 def test_definitions_of_what_is_left_out_are_left_out(either_bench):
     """With the literals in them."""
     bench, other = either_bench, f"{either_bench.name}_other"
+    bench.setup()
     try:
         bench.sql(
             f"CREATE DATABASE {other}",
