@@ -64,7 +64,10 @@ Examples:
     "writes what was read and ends; the next run goes on from there.",
 )
 @click.option(
-    "--until-current", is_flag=True, default=None, help="End once the source's position is written."
+    "--until-current",
+    is_flag=True,
+    default=None,
+    help="End once the source's position is written; exit code 1 if stopped before that.",
 )
 @click.option(
     "--from",
