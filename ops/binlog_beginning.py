@@ -72,7 +72,6 @@ def begin(parts: Parts, policy: SyncPolicy, filters: Filters, closing: ExitStack
 
 def _begin(parts: Parts, policy: SyncPolicy, filters: Filters, closing: ExitStack) -> Begun:
     trail = parts.trail
-    refuse_missing(trail)
     offset = trail.offset(policy.source)
     if offset.paused is not None:
         raise UnsafeError(
@@ -91,6 +90,7 @@ def _begin(parts: Parts, policy: SyncPolicy, filters: Filters, closing: ExitStac
             hint="--from saved goes on; after a loss: caretaker binlog accept-gap",
         )
     with parts.open_source() as source:
+        refuse_missing(trail)
         refuse_problems(source, parts.say)
         first, server_uuid = None, marks.server_uuid
         if saved is None:
