@@ -5,13 +5,14 @@ import json
 import os
 import socket
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Self
 
 import dagster as dg
 
 from caretaker.binlog.policy import SyncPolicy
 from caretaker.binlog.supervision import (
-    STEADY_AFTER_S,
     Ended,
     Ending,
     Fail,
@@ -41,8 +42,8 @@ _ENDINGS = {
 #: Enough to count failures up to the longest pause.
 _LOOKED_AT = 10
 _PAGE = 100
-#: A cursor that is empty would leave the one before it in place.
-_UNSUSPECTED = "null"
+#: A run that lived shorter has no two observations that differ.
+_OBSERVED_AFTER_S = 30.0
 #: Observations at either end of a run: a look is two, and the first ones may know no position yet.
 _OBSERVED = 10
 
@@ -65,37 +66,84 @@ def binlog_supervisor(
     missing = [name for name in _NEEDED if not os.environ.get(name)]
     if missing:
         return dg.SensorResult(skip_reason=f"not configured: {', '.join(missing)} is not set")
-    instance = context.instance
+    instance, memory = context.instance, Memory.of(context.cursor)
+    life = Life(reachable=False)
     try:
         options = standing_options(instance)
         source = str(options.get("source", SyncPolicy.source))
         life = _life(mongodb, source)
-        decision = decide(
-            _running(instance, source),
-            _ended(instance, source),
-            life,
-            utc_now(),
-            _suspicion(context.cursor),
-        )
+        ended = _ended(instance, source, wrote=life.reachable and memory.outgrown(life.seq))
+        running = _running(instance, source)
+        decision = decide(running, ended, life, utc_now(), memory.suspicion)
     except CaretakerError as error:
-        return dg.SensorResult(skip_reason=str(error), cursor=_UNSUSPECTED)
+        return dg.SensorResult(skip_reason=str(error), cursor=memory.unsuspecting().text())
     if isinstance(decision, Start):
         if "start" in options and not life.reachable:
             # Only the trail knows whether it is to begin there, or has begun.
             return dg.SensorResult(
-                skip_reason="MongoDB does not say where to start", cursor=_UNSUSPECTED
+                skip_reason="MongoDB does not say where to start",
+                cursor=memory.unsuspecting().text(),
             )
         config = for_a_trail(options, begun=life.begun)
         request = dg.RunRequest(run_key=decision.run_key, run_config=config)
-        return dg.SensorResult(run_requests=[request], cursor=_UNSUSPECTED)
+        started = Memory(started_at=life.seq if life.reachable else None)
+        return dg.SensorResult(run_requests=[request], cursor=started.text())
     if isinstance(decision, Suspect):
-        return dg.SensorResult(skip_reason=decision.reason, cursor=_cursor(decision.suspicion))
+        suspecting = Memory(decision.suspicion, memory.started_at)
+        return dg.SensorResult(skip_reason=decision.reason, cursor=suspecting.text())
     if isinstance(decision, Fail):
         run = instance.get_run_by_id(decision.run_id)
         if run is not None:
             # Its process, if there is one, finds out within 5 s, and its commits are fenced anyway.
             instance.report_run_failed(run, decision.reason)
-    return dg.SensorResult(skip_reason=decision.reason, cursor=_UNSUSPECTED)
+    return dg.SensorResult(skip_reason=decision.reason, cursor=memory.unsuspecting().text())
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What one look tells the next, as the sensor's cursor.
+
+    Attributes:
+        started_at: The trail's seq when the last run was started; None where that is not known.
+    """
+
+    suspicion: Suspicion | None = None
+    started_at: int | None = None
+
+    @classmethod
+    def of(cls, cursor: str | None) -> Self:
+        """Read a cursor; of another version, or of none, nothing is remembered."""
+        try:
+            told = json.loads(cursor or "{}")
+            seen_at, started_at = told.get("seen_at"), told.get("started_at")
+            suspicion = "since" in told and Suspicion(
+                str(told["run_id"]),
+                None if seen_at is None else datetime.fromisoformat(seen_at),
+                datetime.fromisoformat(told["since"]),
+            )
+            return cls(suspicion or None, None if started_at is None else int(started_at))
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return cls()
+
+    def unsuspecting(self) -> Self:
+        """Return what is left of it when the suspicion is taken back."""
+        return replace(self, suspicion=None)
+
+    def outgrown(self, seq: int) -> bool:
+        """Say whether the trail has grown since the last run was started."""
+        return self.started_at is not None and seq > self.started_at
+
+    def text(self) -> str:
+        """Return the cursor; never an empty one, which would leave the one before in place."""
+        told: dict[str, object] = {"started_at": self.started_at}
+        if self.suspicion is not None:
+            seen_at = self.suspicion.seen_at
+            told |= {
+                "run_id": self.suspicion.run_id,
+                "seen_at": None if seen_at is None else seen_at.isoformat(),
+                "since": self.suspicion.since.isoformat(),
+            }
+        return json.dumps(told)
 
 
 def _running(instance: dg.DagsterInstance, source: str) -> list[Running]:
@@ -113,10 +161,11 @@ def _running(instance: dg.DagsterInstance, source: str) -> list[Running]:
     ]
 
 
-def _ended(instance: dg.DagsterInstance, source: str) -> list[Ended]:
+def _ended(instance: dg.DagsterInstance, source: str, *, wrote: bool) -> list[Ended]:
     """Return the newest standing runs of a source that are over, the last to end first.
 
-    Not those to a position only: nobody expects them to be there for ever.
+    Not those to a position only: nobody expects them to be there for ever. `wrote` is what the
+    trail says of the last one to end: killed, it may have had no time to observe anything.
     """
     found: list[Ended] = []
     for record in _over(instance):
@@ -125,13 +174,12 @@ def _ended(instance: dg.DagsterInstance, source: str) -> list[Ended]:
             continue
         at = _moment(record.end_time) or record.update_timestamp
         lived_s = (record.end_time or 0.0) - (record.start_time or record.end_time or 0.0)
-        wrote = lived_s >= STEADY_AFTER_S and _wrote(instance, run.run_id)
-        found.append(
-            Ended(run.run_id, _ENDINGS[run.status], at, RESUMED in run.tags, lived_s, wrote)
-        )
+        grew = lived_s >= _OBSERVED_AFTER_S and _wrote(instance, run.run_id)
+        found.append(Ended(run.run_id, _ENDINGS[run.status], at, RESUMED in run.tags, grew))
         if len(found) >= _LOOKED_AT:
             break
-    return sorted(found, key=lambda each: each.at, reverse=True)
+    found.sort(key=lambda each: each.at, reverse=True)
+    return [replace(each, wrote=each.wrote or wrote) for each in found[:1]] + found[1:]
 
 
 def _over(instance: dg.DagsterInstance) -> Iterator[dg.RunRecord]:
@@ -182,31 +230,7 @@ def _life(mongodb: MongoDBResource, source: str) -> Life:
         paused=f"{offset.paused.by}: {offset.paused.reason}" if offset.paused is not None else "",
         gone=_gone(offset.holder),
         begun=offset.checkpoint is not None,
-    )
-
-
-def _suspicion(cursor: str | None) -> Suspicion | None:
-    """Return what the look before left; nothing where it is of another version, or none."""
-    try:
-        told = json.loads(cursor or "null")
-        seen_at = told["seen_at"]
-        return Suspicion(
-            str(told["run_id"]),
-            None if seen_at is None else datetime.fromisoformat(seen_at),
-            datetime.fromisoformat(told["since"]),
-        )
-    except (ValueError, TypeError, KeyError):
-        return None
-
-
-def _cursor(suspicion: Suspicion) -> str:
-    seen_at = suspicion.seen_at
-    return json.dumps(
-        {
-            "run_id": suspicion.run_id,
-            "seen_at": None if seen_at is None else seen_at.isoformat(),
-            "since": suspicion.since.isoformat(),
-        }
+        seq=0 if offset.checkpoint is None else offset.checkpoint.seq,
     )
 
 

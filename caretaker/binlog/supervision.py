@@ -16,8 +16,6 @@ SUSPECTED_FOR = timedelta(seconds=30)
 #: A run connects, proves transactions and recovers before its first sign of life.
 BELIEVED_FOR = timedelta(seconds=120)
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 300.0
-#: A run that wrote, worked for so long and then failed says nothing against the next one.
-STEADY_AFTER_S = 30.0
 
 
 class Ending(StrEnum):
@@ -47,15 +45,13 @@ class Ended:
 
     Attributes:
         resumed: An operator took back that he terminated it.
-        lived_s: From its start to its end; 0 where it never started.
-        wrote: Something of it is in the trail.
+        wrote: It left the trail longer than it found it: it says nothing against the next one.
     """
 
     run_id: str
     how: Ending
     at: datetime
     resumed: bool = False
-    lived_s: float = 0.0
     wrote: bool = False
 
 
@@ -66,6 +62,7 @@ class Life:
     Attributes:
         reachable: MongoDB answered; otherwise nothing else here means anything.
         begun: The trail has an end, so that nothing has to be said of where it begins.
+        seq: Of the last document in the trail.
         paused: By whom and why; empty where it is not.
         gone: Which process of the holder is known to have ended; empty where that is not known,
             as of one on another host.
@@ -77,6 +74,7 @@ class Life:
     paused: str = ""
     gone: str = ""
     begun: bool = False
+    seq: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,14 +156,13 @@ def decide(
 
 
 def failed_in_a_row(ended: Sequence[Ended]) -> int:
-    """Return how many of the newest runs failed, one after the other, before they did much good.
+    """Return how many of the newest runs failed, one after the other, before they did any good.
 
     A run that waits for an end that is away lives for a minute, too: only what it wrote counts.
     """
     count = 0
     for run in ended:
-        steady = run.wrote and run.lived_s >= STEADY_AFTER_S
-        if run.how is not Ending.FAILURE or steady:
+        if run.how is not Ending.FAILURE or run.wrote:
             break
         count += 1
     return count

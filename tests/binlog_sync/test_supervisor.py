@@ -175,10 +175,10 @@ def started(instance, config=None, *, seconds=0.0):
 def trail_of(mongodb_server, name):
     """Return a function that lets a run hold the trail, seen so many seconds ago."""
 
-    def hold(run, *, seen):
+    def hold(run, *, seen, seq=0):
         at = datetime.now(UTC) - timedelta(seconds=seen)
         owner = {"run_id": run.run_id, "host": "elsewhere", "pid": 1}
-        place = {"file": "binlog.000001", "pos": 4, "seq": 0}
+        place = {"file": "binlog.000001", "pos": 4, "seq": seq}
         with pymongo.MongoClient[dict[str, Any]](mongodb_server.url) as client:
             client[name].binlog_offsets.replace_one(
                 {"_id": "mysql"}, {"owner": owner, "at": at, **place}, upsert=True
@@ -210,13 +210,13 @@ def test_a_canceled_run_is_followed_once_it_is_resumed(instance, configured):
 
 
 def test_a_run_that_worked_for_long_and_died_is_followed_at_once():
-    ended = [Ended("r1", Ending.FAILURE, ago(1), lived_s=3600.0, wrote=True)]
+    ended = [Ended("r1", Ending.FAILURE, ago(1), wrote=True)]
     assert decide([], ended, LIFE, NOW) == Start("after-r1")
 
 
 def test_runs_that_wait_a_minute_and_fail_are_started_less_and_less_often():
     """An end that is away is waited for at the beginning: that is no work."""
-    ended = [Ended(f"r{n}", Ending.FAILURE, ago(62 * n), lived_s=62.0) for n in range(8)]
+    ended = [Ended(f"r{n}", Ending.FAILURE, ago(62 * n)) for n in range(8)]
     said = decide([], ended, Life(reachable=False), NOW)
     assert said == Say("8 failed in a row; the next starts in 300 s")
 
@@ -271,7 +271,7 @@ def test_the_sensor_looks_twice_before_it_gives_a_run_up(instance, configured, t
     nowhere = MongoDBResource(
         uri="mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=50", database="x"
     )
-    assert tick(instance, nowhere, cursor=json.dumps(earlier)).cursor == "null"
+    assert "since" not in json.loads(tick(instance, nowhere, cursor=json.dumps(earlier)).cursor)
 
     tick(instance, configured, cursor=json.dumps(earlier))
     assert instance.get_run_by_id(run.run_id).status is dg.DagsterRunStatus.FAILURE
@@ -296,6 +296,26 @@ def test_only_what_it_wrote_makes_a_run_a_steady_one(instance, configured, seqs,
     found = tick(instance, configured)
 
     assert bool(found.run_requests) is wrote
+
+
+@pytest.mark.parametrize(("seq", "at_once"), [(8, True), (7, False)])
+def test_a_run_that_was_killed_young_is_followed_at_once_if_it_wrote(
+    instance, configured, trail_of, seq, at_once
+):
+    """The trail tells: whoever is killed after seconds has observed nothing."""
+    trail_of(instance.create_run_for_job(binlog_sync), seen=0, seq=7)
+    for run in instance.get_runs():
+        instance.report_run_failed(run)
+    instance.add_run_tags(run.run_id, {RESUMED: "ann"})
+    first = tick(instance, configured)
+    assert len(first.run_requests) == 1
+
+    killed = started(instance)
+    trail_of(killed, seen=0, seq=seq)
+    instance.report_run_failed(killed)
+
+    found = tick(instance, configured, cursor=first.cursor)
+    assert bool(found.run_requests) is at_once
 
 
 def test_where_to_start_is_for_an_empty_trail_only(
