@@ -2,6 +2,7 @@
 
 # No postponed annotations here: Dagster reads those of a check as they stand.
 from collections.abc import Iterator
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -73,11 +74,15 @@ _UNKNOWN: dict[str, Any] = {
 )
 def binlog_alerts(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
     """Judge the newest observation again; the sync itself does so every minute."""
-    observed = {
-        **_observed(context.instance, BINLOG_OFFSETS),
-        **_observed(context.instance, ROW_CHANGES),
-    }
-    for verdict in verdicts(SimpleNamespace(**{**_UNKNOWN, **observed})):
+    places, rows = (
+        _observed(context.instance, BINLOG_OFFSETS),
+        _observed(context.instance, ROW_CHANGES),
+    )
+    observed = {**(places[0].numbers if places else {}), **(rows[0].numbers if rows else {})}
+    # Totals are a run's own: with another run's nothing is to be compared.
+    ours = len(rows) > 1 and rows[0].run_id == rows[1].run_id
+    before = _sign(rows[1].numbers) if ours else None
+    for verdict in verdicts(_sign(observed), before):
         said = evaluation(verdict)
         yield dg.AssetCheckResult(
             asset_key=ROW_CHANGES,
@@ -88,10 +93,25 @@ def binlog_alerts(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCh
         )
 
 
-def _observed(instance: dg.DagsterInstance, key: dg.AssetKey) -> dict[str, Any]:
-    """Return the numbers of the newest observation of an asset; nothing where there is none."""
-    for record in instance.fetch_observations(key, limit=1).records:
-        observation = record.event_log_entry.asset_observation
-        if observation is not None:
-            return {name: value.value for name, value in observation.metadata.items()}
-    return {}
+@dataclass(frozen=True)
+class _Observed:
+    """An observation's numbers, and which run made it."""
+
+    run_id: str
+    numbers: dict[str, Any]
+
+
+def _sign(numbers: dict[str, Any]) -> Any:
+    return SimpleNamespace(**{**_UNKNOWN, **numbers})
+
+
+def _observed(instance: dg.DagsterInstance, key: dg.AssetKey) -> list[_Observed]:
+    """Return the last two observations of an asset, the newest first."""
+    records = instance.fetch_observations(key, limit=2).records
+    return [
+        _Observed(
+            record.run_id, {name: value.value for name, value in observation.metadata.items()}
+        )
+        for record in records
+        if (observation := record.event_log_entry.asset_observation) is not None
+    ]

@@ -28,8 +28,10 @@ from console.options import log_format_option, output_option, with_config_file
 from console.output import echo, iso, print_json, print_table
 from console.runs import mark_resumed, run_job
 from ops.binlog import hash_secret
+from ops.binlog_beginning import where_it_goes_on
 from ops.binlog_config import BinlogSetupConfig, BinlogSyncConfig
 from resources.clock import utc_now
+from resources.mongodb.offsets import Marks
 
 _EXAMPLES = """\b
 Examples:
@@ -62,7 +64,10 @@ Examples:
     "writes what was read and ends; the next run goes on from there.",
 )
 @click.option(
-    "--until-current", is_flag=True, default=None, help="End once the source's position is written."
+    "--until-current",
+    is_flag=True,
+    default=None,
+    help="End once the source's position is written; exit code 1 if stopped before that.",
 )
 @click.option(
     "--from",
@@ -115,13 +120,16 @@ def run(
     with reading() as trail:
         offset = trail.offset(config.source)
     told = {**found, "source": config.source, "position": position(offset.checkpoint)}
+    # Who asked for everything up to now, and was stopped or paused before that, has not got it.
+    code = 1 if config.until_current and found["why"] != "until_current" else 0
     if output == "json":
-        print_json({**told, "exit_code": 0})
+        print_json({**told, "exit_code": code})
     else:
         echo(
             f"{config.source}: {found['rows']} documents written, seq {found['seq']}; "
             f"{found['why'].replace('_', ' ')}"
         )
+    sys.exit(code)
 
 
 def _percent(text: str | None) -> float | None:
@@ -141,7 +149,8 @@ def _plan(config: BinlogSyncConfig, output: str) -> int:
         refusals = [str(each) for each in source.check() if each.blocking]
         warnings = [str(each) for each in source.check() if not each.blocking]
         refusals += [problem.found for problem in trail.check()]
-        begins = offset.checkpoint
+        marks = Marks(offset.server_uuid, offset.config_hash)
+        begins, marks = where_it_goes_on(policy, offset.checkpoint, marks)
         try:
             if offset.paused is not None:
                 refusals.append(f"paused by {offset.paused.by}: {offset.paused.reason}")
@@ -150,7 +159,7 @@ def _plan(config: BinlogSyncConfig, output: str) -> int:
             else:
                 if policy.start != "saved":
                     refusals.append("the trail has an end, and --from names another place")
-                source.verify(begins, offset.server_uuid or None)
+                source.verify(begins, marks.server_uuid or None)
         except LostPositionError as error:
             refusals.append(str(error))
     would = "resume" if offset.checkpoint is not None else "start"
@@ -239,7 +248,7 @@ def status(*, source: str, output: str) -> None:
             "oldest_pending_s": None if since is None else (utc_now() - since).total_seconds(),
             "archived": found.archived,
         },
-        **_seen_from_the_source(source, offset.checkpoint),
+        **_seen_from_the_source(source, offset.checkpoint, offset.server_uuid),
     }
     if output == "json":
         print_json(document)
@@ -256,7 +265,7 @@ def status(*, source: str, output: str) -> None:
     print_table(["what", "found"], [[key, value] for key, value in flat.items()])
 
 
-def _seen_from_the_source(name: str, checkpoint: Any) -> dict[str, Any]:
+def _seen_from_the_source(name: str, checkpoint: Any, server_uuid: str) -> dict[str, Any]:
     """Return what only the source knows; nulls where it cannot be reached."""
     unknown = {"caught_up": None, "purge_margin_s": None, "source_error": None}
     if checkpoint is None:
@@ -264,6 +273,10 @@ def _seen_from_the_source(name: str, checkpoint: Any) -> dict[str, Any]:
     try:
         with open_mysql(f"{name}, status") as source:
             now = source.now()
+            try:
+                source.verify(checkpoint, server_uuid or None)
+            except LostPositionError as error:
+                return {"caught_up": False, "purge_margin_s": 0.0, "source_error": str(error)}
             return {
                 **unknown,
                 "caught_up": now.gtid == checkpoint.gtid

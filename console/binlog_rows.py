@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,15 +11,21 @@ import click
 from bson import json_util
 
 from caretaker.binlog.gtid import GtidSet, MariadbPosition, mysql_text
-from caretaker.binlog.history import row_after
+from caretaker.binlog.history import of_definition, of_key, row_after
+from caretaker.binlog.model import SOURCE_ID_BYTES, source_id
 from caretaker.binlog.undo import undo_statements
 from caretaker.errors import CaretakerError, CaseError, RefusedError
 from console.binlog_ends import open_mysql, plain, reading, told
 from console.options import output_option
 from console.output import echo, iso, print_json, print_table
+from resources.mongodb.reads import Reads
 from resources.mysql.tables import Table
 
 _MOST_TRANSACTIONS = 10_000
+
+_source_option = click.option(
+    "--source", metavar="NAME", help="Of which source, where several have such a table."
+)
 
 _HISTORY = """\b
 Examples:
@@ -38,21 +45,28 @@ Examples:
 @click.option(
     "--at", metavar="TIME", help="The row at this moment, ISO 8601; UTC where it says none."
 )
+@_source_option
 @output_option
-def history(*, table: str, key: str, at: str | None, output: str) -> None:
+def history(*, table: str, key: str, at: str | None, source: str | None, output: str) -> None:
     """Ask the trail; the source is not needed."""
     schema, name = table_name(table)
     until = None if at is None else _moment(at)
+    wanted = _key(key)
     with reading() as trail:
-        changes = list(trail.reads.history(schema, name, _key(key), until=until))
-    row = row_after(changes)
+        found = _of_one_source(trail.reads, schema, name, wanted, source=source, until=until)
+        if not found.changes:
+            _known(trail.reads, schema, name)
+        columns = [column for column, _ in trail.reads.key_columns(schema, name, wanted)]
+    changes = found.changes
+    told_of = sorted([*changes, *found.definitions], key=lambda each: each["seq"])
+    row = row_after(of_key(told_of, (schema, name), wanted, columns))
     if output == "json":
         print_json(
             {
                 "table": table,
-                "key": plain(_key(key)),
+                "key": plain(wanted),
                 "at": iso(until),
-                "changes": [_change(change) for change in changes],
+                "changes": [_change(change) for change in told_of],
                 "exists": row.exists,
                 "row": plain(row.columns) if row.exists else None,
                 "whole": row.whole,
@@ -67,10 +81,10 @@ def history(*, table: str, key: str, at: str | None, output: str) -> None:
         ["seq", "time", "op", "transaction", "changes"],
         [
             [change["seq"], iso(change["ts"]), change["op"], change["src"]["gtid"], _short(change)]
-            for change in changes
+            for change in told_of
         ],
     )
-    end = "gone" if not row.exists else told(row.columns)
+    end = {True: told(row.columns), False: "gone", None: "nobody can say"}[row.exists]
     known = "" if row.whole or not row.exists else " (only columns that were changed are known)"
     echo(f"\nthen: {end}{known}")
     for seq, column in row.breaks:
@@ -93,34 +107,126 @@ Examples:
 @click.argument("table", metavar="[DB.TABLE]", required=False)
 @click.argument("key", metavar="[KEY]", required=False)
 @click.option("--gtid", metavar="SET", help="All row changes of these transactions.")
-@click.option("--last", type=click.IntRange(min=1), default=1, show_default=True, metavar="N")
+@click.option(
+    "--last",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="So many changes of the row, the latest first.",
+)
+@_source_option
 @output_option
-def undo(*, table: str | None, key: str | None, gtid: str | None, last: int, output: str) -> None:
+def undo(
+    *,
+    table: str | None,
+    key: str | None,
+    gtid: str | None,
+    last: int,
+    source: str | None,
+    output: str,
+) -> None:
     """Ask the trail what happened, and the source which columns are keys."""
     if (gtid is None) == (table is None or key is None):
         raise click.UsageError("say which row (DB.TABLE KEY), or which transactions (--gtid SET)")
     with reading() as trail:
         if gtid is not None:
-            names = _transactions(gtid)
-            changes = [each for name in names for each in trail.reads.of_gtid(name)]
-            if not changes:
-                raise RefusedError(f"the trail has no change of {gtid}", target=gtid)
+            changes = _of_transactions(trail.reads, gtid, source)
+            ends: list[dict[str, Any]] = []
         else:
             schema, name = table_name(table or "")
-            found = list(trail.reads.history(schema, name, _key(key or "")))
-            if not found:
+            found = _of_one_source(trail.reads, schema, name, _key(key or ""), source=source)
+            if not found.changes:
+                _known(trail.reads, schema, name)
                 raise RefusedError(f"the trail has no change of {table} {key}", target=table)
-            changes = found[-last:]
+            changes = found.changes[-last:]
+            ends = [each for each in found.definitions if each["seq"] > changes[0]["seq"]]
+        saved = {name: trail.reads.types(*table_name(name)) for name in _names(changes)}
     tables, complaint = _tables(changes)
-    statements = list(undo_statements(changes, _keys(changes, tables), _generated(tables)))
+    types = saved | {
+        name: {column.name: column.type for column in each.columns} for name, each in tables.items()
+    }
+    statements = list(
+        undo_statements([*changes, *ends], _keys(changes, tables), _generated(tables), types)
+    )
     if output == "json":
-        told = {"changes": len(changes), "statements": statements}
-        print_json(told if complaint is None else {**told, "source": complaint})
+        said = {"changes": len(changes), "statements": statements}
+        print_json(said if complaint is None else {**said, "source": complaint})
         return
     if complaint is not None:
         echo(f"-- keys are guessed and generated columns unknown: {complaint}")
     for statement in statements:
         echo(statement)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a source's trail has of a key, and the definitions since that touched its table."""
+
+    changes: list[dict[str, Any]]
+    definitions: list[dict[str, Any]]
+
+
+def _of_one_source(
+    reads: Reads,
+    schema: str,
+    name: str,
+    key: Any,
+    *,
+    source: str | None,
+    until: datetime | None = None,
+) -> _Found:
+    """Return what became of a key; refused where several sources have it and none is named."""
+    changes = list(reads.history(schema, name, key, until=until, source=source))
+    _refuse_several(reads, changes, f"{schema}.{name}")
+    if not changes:
+        return _Found([], [])
+    first = changes[0]
+    definitions = [
+        each
+        for each in reads.definitions(until=until, source=source)
+        if _source_of(each) == _source_of(first)
+        and each["seq"] > first["seq"]
+        and of_definition(each, schema, name) is not None
+    ]
+    return _Found(changes, definitions)
+
+
+def _of_transactions(reads: Reads, gtid: str, source: str | None) -> list[dict[str, Any]]:
+    names = _transactions(gtid)
+    changes = [each for name in names for each in reads.of_gtid(name, source=source)]
+    if not changes:
+        raise RefusedError(f"the trail has no change of {gtid}", target=gtid)
+    _refuse_several(reads, changes, gtid)
+    return changes
+
+
+def _refuse_several(reads: Reads, changes: Sequence[dict[str, Any]], target: str) -> None:
+    heads = {_source_of(each) for each in changes}
+    if len(heads) > 1:
+        names = [each.source for each in reads.sources() if source_id(each.source) in heads]
+        raise RefusedError(
+            f"{target} is in the trails of several sources: {', '.join(names)}",
+            target=target,
+            hint="--source NAME says which is meant",
+        )
+
+
+def _source_of(change: dict[str, Any]) -> bytes:
+    return bytes(change["_id"][:SOURCE_ID_BYTES])
+
+
+def _known(reads: Reads, schema: str, name: str) -> None:
+    """Refuse a table that the trail never saw: of a misspelt one "no change" would be believed."""
+    tables = reads.tables(schema)
+    if name in tables:
+        return
+    known = f"of {schema} it has {', '.join(tables)}" if tables else f"nor any other of {schema}"
+    raise RefusedError(
+        f"the trail has no change of any row of {schema}.{name}, {known}",
+        target=f"{schema}.{name}",
+        hint="names are the source's, in its case; include and exclude of a sync choose tables",
+    )
 
 
 def table_name(text: str) -> tuple[str, str]:
@@ -235,11 +341,14 @@ def _change(change: dict[str, Any]) -> dict[str, Any]:
         "ts": iso(change["ts"]),
         "op": change["op"],
         "gtid": change["src"]["gtid"],
-        "chg": plain(change["chg"]),
+        "chg": plain(change.get("chg", {})),
+        **({"sql": change["ddl"]["sql"]} if "ddl" in change else {}),
     }
 
 
 def _short(change: dict[str, Any], longest: int = 100) -> str:
+    if "ddl" in change:
+        return _cut(" ".join(change["ddl"]["sql"].split()), longest)
     parts = []
     for column, sides in change["chg"].items():
         before, after = told(sides.get("f")), told(sides.get("t"))
@@ -247,5 +356,8 @@ def _short(change: dict[str, Any], longest: int = 100) -> str:
             parts.append(f"{column}: {before} -> {after}")
         else:
             parts.append(f"{column}: {after if change['op'] == 'i' else before}")
-    text = ", ".join(parts)
+    return _cut(", ".join(parts), longest)
+
+
+def _cut(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"

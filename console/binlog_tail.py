@@ -105,7 +105,7 @@ def _follow(config: BinlogSyncConfig, *, reference: bool) -> None:
     with open_mysql(name) as source:
         refuse_problems(source, _warn)
         checkpoint = source.at(policy.start)
-        goal = source.now().position if policy.until_current else None
+        goal = source.now() if policy.until_current else None
     while True:
         reader = None
         try:

@@ -1,6 +1,7 @@
 """The binlog jobs' steps, thin: the sync itself knows no Dagster (`ops.binlog_syncer`)."""
 
 # No postponed annotations here: Dagster reads those of an op as they stand.
+import contextlib
 import os
 import socket
 import threading
@@ -18,7 +19,7 @@ from ops.binlog_observing import Observer
 from ops.binlog_parts import Parts
 from ops.binlog_syncer import Summary, Syncer
 from ops.errors import final_errors, step_errors
-from ops.events import emit
+from ops.events import Event, emit
 from ops.logs import STARTED_BY
 from resources.mongodb.offsets import Holder
 from resources.mongodb.resource import MongoDBResource
@@ -57,13 +58,13 @@ def sync(
         with mongodb.trail(
             Protocol(policy.protocol),
             cancel=cancel,
-            on_event=lambda name, fields: emit(context, of_the_sink(name, fields)),
+            on_event=lambda name, fields: _say(context, of_the_sink(name, fields)),
         ) as trail:
             parts = Parts(
                 open_source=lambda: mysql.open(policy.source),
                 trail=trail,
                 holder=Holder(context.run_id, socket.gethostname(), os.getpid()),
-                say=lambda event: emit(context, event),
+                say=lambda event: _say(context, event),
                 decompress=decompress,
                 secret=secret,
                 metrics=metrics,
@@ -93,6 +94,12 @@ def _run(
             return syncer.summary()
         finally:
             observer.observe()
+
+
+def _say(context: dg.OpExecutionContext, event: Event) -> None:
+    """Tell Dagster; a line that its storage does not take ends no sync."""
+    with contextlib.suppress(Exception):
+        emit(context, event)
 
 
 def _is_being_canceled(context: dg.OpExecutionContext) -> bool:

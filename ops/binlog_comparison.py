@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
-from bson import json_util
+from bson import Int64, json_util
 
 from caretaker.binlog.frames import file_order
-from caretaker.binlog.gtid import GtidSet
-from caretaker.binlog.history import Row, row_after
+from caretaker.binlog.gtid import GtidSet, MariadbPosition
+from caretaker.binlog.history import Fate, Row, fates, of_definition, row_after
 from caretaker.binlog.model import Checkpoint, Position
 from caretaker.binlog.transaction_names import mysql_gtid
+from ops.binlog_seen import Seen
 from resources.mysql.tables import Snapshot, Table
 
 Document = Mapping[str, Any]
@@ -28,7 +29,7 @@ class Compared:
 
     Attributes:
         equal: Rows of the source that are what the trail says, as far as it says anything.
-        partial: Those of them of which the trail has some columns only.
+        partial: Those of them of which the trail has some columns only, or some only as a mask.
         not_covered: Rows that are older than the trail: it has no change of them.
         different: Rows of which a column is another.
         missing: Rows that the trail has and the source has not, and `extra` the reverse for rows
@@ -72,29 +73,41 @@ class _Known:
     changes: list[Document] = field(default_factory=list)
     later: list[Document] = field(default_factory=list)
 
+    def add(self, change: Document, *, surely: bool) -> None:
+        if not surely or self.later:
+            self.later.append(change)
+            return
+        if change["op"] in {"i", Fate.GOES, Fate.COMES, Fate.UNCLEAR}:
+            # Whatever was before it says nothing of the row any more.
+            self.changes.clear()
+        self.changes.append(change)
+
     def possible(self) -> Iterator[Row]:
         for count in range(len(self.later) + 1):
             yield row_after([*self.changes, *self.later[:count]])
 
 
 def compare(
-    table: Table, snapshot: Snapshot, changes: Iterable[Document], chunk_rows: int
+    table: Table, snapshot: Snapshot, changes: Iterable[Document], seen: Seen, chunk_rows: int
 ) -> Compared:
-    """Compare the snapshot of a table with its changes up to then, a key range at a time."""
-    known = _by_key(changes, table.key, before(snapshot.low), before(snapshot.high))
+    """Compare the snapshot of a table with its changes up to then, a key range at a time.
+
+    `seen` is what the trail's filters leave of a value.
+    """
+    known = _by_key(changes, table, before(snapshot.low), before(snapshot.high))
     found = Compared(str(table))
-    seen: set[str] = set()
+    met: set[str] = set()
     after = None
     while True:
         rows, after = snapshot.chunk(table, after, chunk_rows)
-        have = pd.DataFrame({"key": [_text(table.pk(row)) for row in rows], "row": rows})
+        have = pd.DataFrame({"key": [_text(seen.key(row)) for row in rows], "row": rows})
         told = _frame(known, [key for key in have["key"] if key in known])
-        seen.update(have["key"])
-        _judge(found, have.merge(told, how="outer", on="key", indicator=True))
+        met.update(have["key"])
+        _judge(found, seen, have.merge(told, how="outer", on="key", indicator=True))
         if len(rows) < chunk_rows:
             break
-    left = _frame(known, [key for key in known if key not in seen])
-    _judge(found, have.iloc[0:0].merge(left, how="outer", on="key", indicator=True))
+    left = _frame(known, [key for key in known if key not in met])
+    _judge(found, seen, have.iloc[0:0].merge(left, how="outer", on="key", indicator=True))
     return found
 
 
@@ -103,7 +116,7 @@ def _frame(known: Mapping[str, _Known], keys: list[str]) -> pd.DataFrame:
     return pd.DataFrame(told, dtype=object)
 
 
-def _judge(found: Compared, merged: pd.DataFrame) -> None:
+def _judge(found: Compared, seen: Seen, merged: pd.DataFrame) -> None:
     for line in merged.to_dict("records"):
         key, side = line["key"], line["_merge"]
         if side == "right_only":
@@ -115,10 +128,12 @@ def _judge(found: Compared, merged: pd.DataFrame) -> None:
         if side == "left_only":
             found.not_covered += 1
             continue
-        _judge_row(found, key, line["row"], line["known"])
+        _judge_row(found, seen, key, line["row"], line["known"])
 
 
-def _judge_row(found: Compared, key: str, row: Mapping[str, Any], known: _Known) -> None:
+def _judge_row(
+    found: Compared, seen: Seen, key: str, row: Mapping[str, Any], known: _Known
+) -> None:
     possible = list(known.possible())
     told = [each for each in possible if each.exists]
     if not told:
@@ -128,19 +143,24 @@ def _judge_row(found: Compared, key: str, row: Mapping[str, Any], known: _Known)
             found.extra += 1
             _tell(found, key, "extra", [])
         return
-    unequal = [_different(row, each) for each in told]
+    unequal = [_different(seen, row, each) for each in told]
     if [] in unequal:
+        like = told[unequal.index([])]
         found.equal += 1
-        found.partial += not told[unequal.index([])].whole
+        found.partial += not like.whole or any(seen.hides(name) for name in like.columns)
         return
     found.different += 1
     _tell(found, key, "different", unequal[-1], row, told[-1])
 
 
-def _different(row: Mapping[str, Any], known: Row) -> list[str]:
+def _different(seen: Seen, row: Mapping[str, Any], known: Row) -> list[str]:
     # Columns that the table did not have yet when the trail saw the row have their default.
     return [
-        name for name, value in known.columns.items() if name in row and not _same(row[name], value)
+        name
+        for name, value in known.columns.items()
+        if name in row
+        and not _same(row[name], value)
+        and not any(_same(each, value) for each in seen.through(name, row[name], value))
     ]
 
 
@@ -174,41 +194,40 @@ def _tell(
 
 def _by_key(
     changes: Iterable[Document],
-    columns: tuple[str, ...],
+    table: Table,
     certainly: Callable[[Document], bool],
     possibly: Callable[[Document], bool],
 ) -> dict[str, _Known]:
     """Return the changes up to the snapshot by key; a change of a key ends one row, begins one."""
     known: dict[str, _Known] = {}
     for change in changes:
-        if change["op"] not in {"i", "u", "d"}:
-            continue
-        if not possibly(change):
+        if change["op"] not in {"i", "u", "d", "ddl"} or not possibly(change):
             continue
         surely = certainly(change)
-        for key, part in _parts(change, columns):
-            entry = known.setdefault(key, _Known())
-            (entry.changes if surely and not entry.later else entry.later).append(part)
+        if change["op"] == "ddl":
+            fate = of_definition(change, table.schema, table.name)
+            for entry in known.values() if fate is not None else ():
+                entry.add(fate or change, surely=surely)
+            continue
+        for key, part in fates(change, table.key):
+            known.setdefault(_text(key), _Known()).add(part, surely=surely)
     return known
 
 
-def _parts(change: Document, columns: tuple[str, ...]) -> Iterator[tuple[str, Document]]:
-    told = change["chg"]
-    pk = change["meta"]["pk"]
-    if change["op"] != "u" or not any(name in told for name in columns):
-        yield _text(pk), change
-        return
-    # To the key it left the row is gone; where it went it is, as far as it is known.
-    before_it = pk if isinstance(pk, Mapping) else {columns[0]: pk}
-    after_it = {name: told[name]["t"] if name in told else before_it[name] for name in columns}
-    moved = after_it if isinstance(pk, Mapping) else after_it[columns[0]]
-    yield _text(pk), {**change, "op": "d", "chg": {}}
-    yield _text(moved), {**change, "chg": told}
-
-
 def before(checkpoint: Checkpoint) -> Callable[[Document], bool]:
-    """Return whether a change was committed by then."""
-    if checkpoint.gtid is not None and ":" in checkpoint.gtid:
+    """Return whether a change was committed by then.
+
+    By the names of transactions where they have some: a place means nothing on another server.
+    """
+    end = file_order(checkpoint.position)
+
+    def by_place(change: Document) -> bool:
+        place = change["src"]["binlog"]
+        return file_order(Position(place["file"], place["pos"])) <= end
+
+    if not checkpoint.gtid:
+        return by_place
+    if ":" in checkpoint.gtid:
         done = GtidSet.parse(checkpoint.gtid)
 
         def by_set(change: Document) -> bool:
@@ -216,14 +235,27 @@ def before(checkpoint: Checkpoint) -> Callable[[Document], bool]:
             return name is not None and mysql_gtid(name) in done
 
         return by_set
-    end = file_order(checkpoint.position)
+    reached = MariadbPosition.parse(checkpoint.gtid)
 
-    def by_place(change: Document) -> bool:
-        place = change["src"]["binlog"]
-        return file_order(Position(place["file"], place["pos"])) <= end
+    def by_domain(change: Document) -> bool:
+        name = change["src"]["gtid"]
+        if name is None:
+            return by_place(change)
+        domain, _, number = name.split("-")
+        last = reached.last(int(domain))
+        return last is not None and int(number) <= last.seq
 
-    return by_place
+    return by_domain
 
 
 def _text(value: Any) -> str:
-    return str(json_util.dumps(value, json_options=json_util.CANONICAL_JSON_OPTIONS))
+    return str(json_util.dumps(_unsized(value), json_options=json_util.CANONICAL_JSON_OPTIONS))
+
+
+def _unsized(value: Any) -> Any:
+    """Return it with equal integers written alike: the trail's BIGINTs are Int64, SQL's are not."""
+    if isinstance(value, Mapping):
+        return {name: _unsized(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_unsized(each) for each in value]
+    return int(value) if isinstance(value, Int64) else value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from caretaker.binlog.model import Checkpoint
@@ -139,6 +139,18 @@ def partly_rolled_back(transaction: str) -> Event:
         "of transactional tables in it did not happen, and the binlog does not say which",
         logging.WARNING,
         transaction=transaction,
+    )
+
+
+def guessed_bytes(table: str, columns: Sequence[str]) -> Event:
+    """Nobody can say any more whether these were BINARY, UUID or INET."""
+    return _told(
+        "binlog_guessed_bytes",
+        f"{table} is gone from the source, and was never read before: {', '.join(columns)} may "
+        "have been UUID or INET, and the trail has the bytes as MariaDB stores them",
+        logging.WARNING,
+        table_name=table,
+        columns=", ".join(columns),
     )
 
 

@@ -13,7 +13,7 @@ from caretaker.binlog import announcements
 from caretaker.binlog.batcher import Batch
 from caretaker.binlog.charsets import Charsets
 from caretaker.binlog.filters import Filters
-from caretaker.binlog.model import Checkpoint, Position
+from caretaker.binlog.model import Checkpoint
 from caretaker.binlog.policy import SyncPolicy
 from caretaker.binlog.rows import RowsEncoder
 from caretaker.binlog.source_facts import Failover
@@ -27,6 +27,7 @@ from ops.binlog_reader import End, Reader, Reading
 from ops.binlog_writer import empty_batch
 from resources.mongodb.offsets import Holder
 from resources.mysql.dump import Dump
+from resources.mysql.session import UnknownHostError
 from resources.mysql.source import MySQLSource
 
 #: What the source says to one of two that follow it under one name.
@@ -52,14 +53,16 @@ class Following(threading.Thread):
         checkpoint: Checkpoint,
         server_uuid: str,
         config_hash: str,
-        goal: Position | None,
+        goal: Checkpoint | None,
     ) -> None:
         super().__init__(name="binlog-reader", daemon=True)
         self._parts = parts
         self._policy = policy
         self._filters = filters
         self._queue = queue
-        self._from = checkpoint
+        # What is true once all that was put is written; moves with each put, not with each read:
+        # whatever breaks in between, nothing is put a second time.
+        self._checkpoint = checkpoint
         self._server_uuid = server_uuid
         self._config_hash = config_hash
         self._goal = goal
@@ -83,7 +86,7 @@ class Following(threading.Thread):
     def run(self) -> None:
         """Follow the source."""
         try:
-            self._follow(self._from)
+            self._follow()
         except ClosedError:
             pass  # the writer has ended, and says why
         except BaseException as error:  # noqa: BLE001 - the main thread judges it
@@ -91,20 +94,17 @@ class Following(threading.Thread):
         finally:
             self._queue.end()
 
-    def _follow(self, checkpoint: Checkpoint) -> None:
+    def _follow(self) -> None:
         waits = pauses()
         while not self._stopped.is_set():
-            self._reader = None
-            before = checkpoint
+            before = self._checkpoint
             try:
                 with self._parts.open_source() as source:
-                    end, checkpoint = self._read(source, checkpoint)
+                    end = self._read(source)
             except (TransientError, RefusedError) as error:
                 if isinstance(error, RefusedError):
                     self._bear_with(error)
-                if self._reader is not None:
-                    checkpoint = self._reader.handed_over
-                if checkpoint != before:
+                if self._checkpoint != before:
                     waits = pauses()
                 pause = next(waits)
                 self._parts.metrics.mysql_lost()
@@ -117,7 +117,10 @@ class Following(threading.Thread):
                 return
 
     def _bear_with(self, error: RefusedError) -> None:
-        """Pass what one of two syncers hears while the other one is being fenced."""
+        """Pass what passes: a name that nobody knows for a moment, another who is being fenced."""
+        if isinstance(error, UnknownHostError):
+            # It was found when we began; a headless service drops it while its pod restarts.
+            return
         if _CROWDED not in str(error):
             raise error
         holder = self._holder()
@@ -137,28 +140,35 @@ class Following(threading.Thread):
         except TransientError:
             return None
 
-    def _read(self, source: MySQLSource, checkpoint: Checkpoint) -> tuple[End, Checkpoint]:
+    def _read(self, source: MySQLSource) -> End:
         """Read one connection's worth; the filters of before carry a transaction in flight."""
-        checkpoint, filters = self._settle_filters(checkpoint)
+        filters = self._settle_filters()
         with contextlib.closing(
             source.dump(
-                checkpoint,
+                self._checkpoint,
                 server_uuid=self._server_uuid or None,
                 wait=self._goal is None,
                 heartbeat_s=self._policy.heartbeat_s,
             )
         ) as dump:
             if dump.failover is not None:
-                checkpoint = self._announce_failover(dump.failover, checkpoint)
+                self._announce_failover(dump.failover)
+                if self._goal is not None:
+                    # A place in the files of another server is none in this one's.
+                    self._goal = source.now()
             self._server_uuid = dump.server_uuid
-            self._parts.say(binlog_events.connected(dump.server_uuid, checkpoint))
+            self._parts.say(binlog_events.connected(dump.server_uuid, self._checkpoint))
             self._reader = reader = Reader(
                 self._reading(source, dump, filters),
-                checkpoint,
+                self._checkpoint,
                 goal=self._goal,
                 to_boundary=filters is not self._filters,
             )
-            return reader.run(dump), reader.handed_over
+            try:
+                return reader.run(dump)
+            finally:
+                self._checkpoint = reader.handed_over
+                self._reader = None
 
     def _reading(self, source: MySQLSource, dump: Dump, filters: Filters) -> Reading:
         parts, policy = self._parts, self._policy
@@ -173,7 +183,7 @@ class Following(threading.Thread):
                 local_time=policy.local_time,
                 on_partial_image=policy.on_partial_image,
             ),
-            known_types=source.known_types(),
+            known_types=source.known_types(parts.trail.known_types),
             decompress=parts.decompress,
             put=self._queue.put,
             say=parts.say,
@@ -190,49 +200,50 @@ class Following(threading.Thread):
 
     # --- what the trail says of itself ------------------------------------------------------------
 
-    def _settle_filters(self, checkpoint: Checkpoint) -> tuple[Checkpoint, Filters]:
+    def _settle_filters(self) -> Filters:
         """Return the filters to read on with; new ones wait for the end of a transaction."""
         parts = self._parts
         saved, ours = self._config_hash, self._filters.fingerprint
         if saved == ours:
-            return checkpoint, self._filters
-        if checkpoint.inflight is not None:
-            return checkpoint, filters_before(parts.trail, saved, parts.secret)
+            return self._filters
+        if self._checkpoint.inflight is not None:
+            return filters_before(parts.trail, saved, parts.secret)
         remember_filters(parts.trail, self._filters)
-        self._config_hash = ours
         if saved:
             parts.say(binlog_events.filters_changed(saved, ours))
             told = {"filters_before": saved, "filters_after": ours}
-            checkpoint = self._announce(told, checkpoint, config_hash=ours)
+            self._announce(told, config_hash=ours)
         else:
-            self._queue.put(Written(empty_batch(checkpoint), config_hash=ours))
-        return checkpoint, self._filters
+            self._queue.put(Written(empty_batch(self._checkpoint), config_hash=ours))
+        self._config_hash = ours
+        return self._filters
 
-    def _announce_failover(self, failover: Failover, checkpoint: Checkpoint) -> Checkpoint:
+    def _announce_failover(self, failover: Failover) -> None:
         before, after = failover.before, failover.after
         self._parts.say(binlog_events.failover(before, after))
-        told = {"server_before": before, "server_after": after, "gtid": checkpoint.gtid or ""}
+        gtid = self._checkpoint.gtid or ""
+        told = {"server_before": before, "server_after": after, "gtid": gtid}
         # The document still says where the trail was; what is saved may not: beside the new
         # server's uuid a place in the files of the old one reads as a binlog that was lost.
-        return self._announce(told, checkpoint, saved_as=failover.moved, server_uuid=after)
+        self._announce(told, saved_as=failover.moved, server_uuid=after)
+        self._server_uuid = after
 
     def _announce(
         self,
         told: dict[str, str],
-        checkpoint: Checkpoint,
         *,
         saved_as: Callable[[Checkpoint], Checkpoint] = lambda checkpoint: checkpoint,
         server_uuid: str | None = None,
         config_hash: str | None = None,
-    ) -> Checkpoint:
+    ) -> None:
         document, after = announcements.topology(
-            self._policy.identity, checkpoint, int(time.time()), told
+            self._policy.identity, self._checkpoint, int(time.time()), told
         )
         after = saved_as(after)
         self._queue.put(
             Written(_batch_of(document, after), server_uuid=server_uuid, config_hash=config_hash)
         )
-        return after
+        self._checkpoint = after
 
 
 def _batch_of(document: bytes, checkpoint: Checkpoint) -> Batch:

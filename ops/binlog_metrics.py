@@ -156,7 +156,7 @@ class Metrics:
             self._caught_up = yes
 
     def waiting(self, documents: int, size: int) -> None:
-        """How much is read and not written."""
+        """How much is read and not written, a commit under way among it."""
         with self._lock:
             self._waiting = (documents, size)
 
@@ -217,7 +217,8 @@ class Metrics:
             )
 
     def _lag_s(self) -> float | None:
-        if self._caught_up and not self._waiting[0] and not self._spooled[0]:
+        there = not self._waiting[0] and not self._spooled[0] and self._breaker == "closed"
+        if self._caught_up and there:
             return 0.0
         if self._committed_at_s is None:
             return None

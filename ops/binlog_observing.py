@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -14,6 +15,8 @@ from ops.binlog_metrics import Vitals
 from ops.binlog_pictures import Look, sync_picture
 from ops.pictures import embedded
 from resources.clock import utc_now
+
+_log = logging.getLogger(__name__)
 
 ROW_CHANGES = dg.AssetKey("row_changes")
 BINLOG_OFFSETS = dg.AssetKey("binlog_offsets")
@@ -49,7 +52,14 @@ class Observer:
             self.observe()
 
     def observe(self) -> None:
-        """Observe now."""
+        """Observe now; a storage that does not take it is no reason to end what it tells of."""
+        try:
+            self._observe()
+        except Exception as error:  # noqa: BLE001 - a database's, a network's: whatever it is
+            # Where Dagster's storage is away its log is, too: nobody but stderr hears this.
+            _log.warning("an observation was not stored: %s", error)
+
+    def _observe(self) -> None:
         now = self._vitals()
         self._at = time.monotonic()
         self._looks.append(Look(utc_now(), now.lag_s, now.rows_per_s))
@@ -100,10 +110,14 @@ def rows_metadata(now: Vitals) -> dict[str, Any]:
         "transactions": now.transactions,
         "waiting_documents": now.waiting_documents,
         "error_rate": round(now.error_rate, 5),
+        "attempts": now.attempts,
+        "failed_attempts": now.failed_attempts,
+        "flush_failed": now.flush_failed,
         "retries": now.retries,
         "mongodb_errors": now.mongodb_errors,
         "mysql_errors": now.mysql_errors,
         "staging_pending": now.staging_pending,
+        "staging_oldest_s": round(now.staging_oldest_s, 1),
         "spooled_bytes": now.spooled_bytes,
         "breaker": now.breaker,
     }

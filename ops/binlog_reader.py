@@ -10,6 +10,8 @@ from enum import Enum, auto
 from typing import Any, Protocol
 
 from caretaker.binlog.batcher import Batch, Batcher
+from caretaker.binlog.columns import KnownType
+from caretaker.binlog.concerns import concern_of
 from caretaker.binlog.document import ddl_document
 from caretaker.binlog.frames import file_order
 from caretaker.binlog.model import (
@@ -26,10 +28,12 @@ from caretaker.binlog.model import (
     SchemaChanged,
 )
 from caretaker.binlog.policy import SyncPolicy
+from caretaker.binlog.progress import has_reached
 from caretaker.binlog.rows import RowsEncoder
 from caretaker.binlog.stream import Source, Stream
 from caretaker.binlog.tablemap import KnownTypes, TableMap, TableMaps
 from caretaker.binlog.xa import XaSpool
+from caretaker.errors import LostPositionError, TransientError
 from ops import binlog_events
 from ops.binlog_cross_check import CrossCheck
 from ops.binlog_metrics import Metrics
@@ -84,7 +88,8 @@ class Reader:
 
     Args:
         checkpoint: Where the dump was asked to begin.
-        goal: End once everything up to here is handed over; None to follow for ever.
+        goal: End once everything up to here is handed over, a place of the server that is read;
+            None to follow for ever.
         to_boundary: End at the end of the transaction that is in flight.
     """
 
@@ -93,7 +98,7 @@ class Reader:
         reading: Reading,
         checkpoint: Checkpoint,
         *,
-        goal: Position | None = None,
+        goal: Checkpoint | None = None,
         to_boundary: bool = False,
     ) -> None:
         policy = reading.policy
@@ -129,6 +134,10 @@ class Reader:
 
         What is pending is handed over only at an orderly end. Where the dump breaks the next one
         gives it again.
+
+        Raises:
+            TransientError: The source ended the dump, and not because it had no more: it shuts
+                down, or somebody killed the dump.
         """
         if self._goal is not None and self._reached(self._handed.position):
             return End.GOAL
@@ -140,13 +149,21 @@ class Reader:
             payloads = dump.read(_READ_S)
             caught_up(not payloads)
             for payload in payloads:
-                for item in self._stream.feed(payload):
-                    self._take(item)
+                self._read(payload)
                 if self._end is not None or stop.is_set():
                     break
             self._flush_what_waited()
         self._hand_over(self._batcher.flush())
         return self._end
+
+    def _read(self, payload: bytes) -> None:
+        try:
+            for item in self._stream.feed(payload):
+                self._take(item)
+        except LostPositionError:
+            # Whoever accepts the loss goes on behind it: all before it has to be in the trail.
+            self._hand_over(self._batcher.flush())
+            raise
 
     def _flush_what_waited(self) -> None:
         if time.monotonic() - self._cut_at >= self._reading.policy.flush_after_s:
@@ -179,12 +196,16 @@ class Reader:
             known_types.forget()
         if item.administrative:
             return []
+        concern = concern_of(item.sql, item.schema)
+        if not concern.covered(self._reading.encoder.filters):
+            return []
         self._reading.metrics.statement()
         item.context.seq = self._batcher.next_seq
+        schema, table = concern.table or (concern.schema or item.schema, "")
         document = ddl_document(
             item.context,
-            schema=item.schema or None,
-            table=None,
+            schema=schema or None,
+            table=table or None,
             sql=item.sql,
             local_time=self._reading.policy.local_time,
         )
@@ -204,19 +225,40 @@ class Reader:
         elif isinstance(item, SchemaChanged):
             table = item.table
             if isinstance(table, TableMap) and reading.encoder.covers(table):
+                self._warn_of_guesses(table)
                 reading.put(Schema(table, str(self._stream.position)))
         elif isinstance(item, BeforeTheTrail):
             reading.say(binlog_events.before_the_trail(item.xid, item.transaction))
         elif isinstance(item, EndOfLog):
-            self._end = End.GOAL
+            self._end_of_log()
         elif isinstance(item, Heartbeat):
             reading.metrics.caught_up(True)  # noqa: FBT003
+
+    def _warn_of_guesses(self, table: TableMap) -> None:
+        known_types = self._reading.known_types
+        if not isinstance(known_types, AskedTypes):
+            return
+        if known_types.is_guess((table.schema, table.name)):
+            columns = [each.name for each in table.columns if any(map(each.may_be, KnownType))]
+            if columns:
+                self._reading.say(binlog_events.guessed_bytes(str(table), columns))
+
+    def _end_of_log(self) -> None:
+        """Believe it only at the goal: a server that shuts down says the same, anywhere."""
+        position = self._stream.position
+        # By GTID, too: of what it has not to send again, a server sends no positions.
+        known = self._goal is not None and has_reached(
+            self._batcher.checkpoint(), self._goal, self._reading.flavor
+        )
+        if not known and not self._reached(position):
+            raise TransientError(f"the source ended the dump at {position}", target=str(position))
+        self._end = End.GOAL
 
     def _reached(self, position: Position) -> bool:
         # A start that an operator named by GTID has no place in a file yet.
         if self._goal is None or not position.file:
             return False
-        return file_order(position) >= file_order(self._goal)
+        return file_order(position) >= file_order(self._goal.position)
 
     def _hand_over(self, batches: Iterable[Batch]) -> None:
         for batch in batches:

@@ -23,7 +23,7 @@ _ALLOWED = "a YAML file with options of binlog_sync, such as include: ['shop\\..
 
 
 def standing_options(instance: dg.DagsterInstance) -> dict[str, Any]:
-    """Return the run config of the next supervised run.
+    """Return the run config of the next supervised run; `for_a_trail` fits it to the trail.
 
     The file that CARETAKER_BINLOG_CONFIG names; without one, that of the newest run that was to
     stay: whoever started it by hand said how it is to run.
@@ -37,9 +37,16 @@ def standing_options(instance: dg.DagsterInstance) -> dict[str, Any]:
     for record in records:
         options = dict(record.dagster_run.run_config)
         if not options.get("until_current"):
-            # Where it began is over: the trail has an end now.
-            return {key: value for key, value in options.items() if key != "start"}
+            return options
     return {}
+
+
+def for_a_trail(options: dict[str, Any], *, begun: bool) -> dict[str, Any]:
+    """Return the options for a trail that has begun, or has not: where to start is for one only.
+
+    A trail with an end goes on there; the sync refuses to be told another place.
+    """
+    return {key: value for key, value in options.items() if key != "start" or not begun}
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 from caretaker.binlog.model import Checkpoint
@@ -28,7 +27,7 @@ from ops.binlog_metrics import Metrics
 from ops.binlog_parts import Parts
 from ops.binlog_queue import BatchQueue, Written
 from ops.binlog_writer import Writer, empty_batch
-from resources.mongodb.spool import Spool
+from resources.mongodb.spool import Spool, spool_path
 
 _MOMENT_S = 0.2
 _JOINED_WITHIN_S = 5.0
@@ -208,7 +207,7 @@ class Syncer:
         if policy.spool_dir is None:
             yield None
             return
-        path = Path(policy.spool_dir) / f"{policy.source}.spool"
+        path = spool_path(policy.spool_dir, policy.source)
         with Spool(path, policy.source, max_bytes=policy.spool_bytes) as spool:
             yield spool
 

@@ -1,17 +1,21 @@
 """The step that holds tables against their trails; see `ops.binlog_comparison`."""
 
 # No postponed annotations here: Dagster reads those of an op as they stand.
+import os
 import time
 from typing import Any
 
 import dagster as dg
 
 from caretaker.binlog.frames import file_order
-from caretaker.binlog.gtid import GtidSet
-from caretaker.binlog.model import Checkpoint
+from caretaker.binlog.model import Checkpoint, Flavor
+from caretaker.binlog.progress import has_reached
 from caretaker.errors import RefusedError, TransientError
+from ops.binlog import HASH_SECRET
 from ops.binlog_comparison import Compared, compare
 from ops.binlog_config import BinlogVerifyConfig
+from ops.binlog_filters import saved_filters
+from ops.binlog_seen import Seen
 from ops.errors import final_errors
 from resources.mongodb.resource import MongoDBResource
 from resources.mongodb.trail import Trail
@@ -60,8 +64,10 @@ def _verify(source: MySQLSource, trail: Trail, name: str, config: BinlogVerifyCo
         raise RefusedError(f"{name} has no primary key: its rows cannot be told apart", target=name)
     with source.snapshot() as snapshot:
         _wait_for(trail, config.source, snapshot.high, config.wait_s)
-        changes = trail.reads.of_table(table.schema, table.name)
-        return compare(table, snapshot, changes, max(config.chunk_rows, 1))
+        changes = trail.reads.of_table(table.schema, table.name, source=config.source)
+        secret = os.environ.get(HASH_SECRET, "").encode()
+        seen = Seen(table, saved_filters(trail, config.source, secret))
+        return compare(table, snapshot, changes, seen, max(config.chunk_rows, 1))
 
 
 def _wait_for(trail: Trail, source: str, until: Checkpoint, wait_s: float) -> None:
@@ -81,6 +87,7 @@ def _wait_for(trail: Trail, source: str, until: Checkpoint, wait_s: float) -> No
 
 
 def _has(saved: Checkpoint, until: Checkpoint) -> bool:
-    if saved.gtid is not None and until.gtid is not None and ":" in until.gtid:
-        return GtidSet.parse(until.gtid).issubset(GtidSet.parse(saved.gtid))
+    if saved.gtid is not None and until.gtid:
+        flavor = Flavor.MYSQL if ":" in until.gtid else Flavor.MARIADB
+        return has_reached(saved, until, flavor)
     return file_order(saved.position) >= file_order(until.position)

@@ -96,21 +96,23 @@ class Writer(threading.Thread):
             if isinstance(entry, Schema):
                 self._schemas[entry.table.fingerprint] = entry
             elif entry is not None:
-                self._remember_schemas()
+                self._remember_schemas(sink)
                 self._write(sink, entry)
             elif self._queue.finished:
                 break
             else:
                 sink.tend()
+                self._remember_schemas(sink)
                 self._beat(sink)
             if entry is not None:
                 self._queue.done(entry)
             self.look()
-        self._remember_schemas()
+        self._remember_schemas(sink)
         sink.flush()
         cancel = self._trail.retries.cancel
         while self._to_mongodb and sink.spooled_batches and not cancel.wait(_IDLE_S):
             sink.tend()
+        self._remember_schemas(sink)
         self.look()
 
     def _write(self, sink: Sink, entry: Written) -> None:
@@ -133,8 +135,9 @@ class Writer(threading.Thread):
             sink.write(empty_batch(checkpoint))
         self._written_at = time.monotonic()
 
-    def _remember_schemas(self) -> None:
-        while self._schemas:
+    def _remember_schemas(self, sink: Sink) -> None:
+        # Each try waits for a server; while MongoDB is known to be away, batches need that time.
+        while self._schemas and sink.breaker.state is BreakerState.CLOSED:
             fingerprint, entry = next(iter(self._schemas.items()))
             try:
                 self._trail.remember_schema(fingerprint, schema_of(entry.table, entry.position))
@@ -150,14 +153,16 @@ class Writer(threading.Thread):
             counts.attempts, counts.failed, counts.retries, counts.connection_errors
         )
         sink = self._sink
+        documents, size = self._queue.waiting
         if sink is not None:
+            kept, kept_bytes = sink.waiting
+            documents, size = documents + kept, size + kept_bytes
             self._metrics.looked(
                 spooled=(sink.spooled_batches, sink.spooled_bytes),
                 breaker=sink.breaker.state.value,
             )
         if self.committed is not None:
             self._metrics.reached(self.committed)
-        documents, size = self._queue.waiting
         self._metrics.waiting(documents, size)
 
 

@@ -31,6 +31,7 @@ from proofs.children import ROOT, Zygote
 
 PROTOCOLS = ("staged", "direct", "idempotent")
 SOURCES = {"mysql": MySQL, "mariadb": MariaDB}
+_DURABLE = {"sync_binlog": 1, "innodb_flush_log_at_trx_commit": 1}
 #: On each protocol and source; step-downs on each protocol.
 KILLS, STEP_DOWNS = 300, 30
 SHORT_KILLS, SHORT_STEP_DOWNS = {"mysql": 9, "mariadb": 4}, 2
@@ -74,9 +75,10 @@ def _verdicts(given: argparse.Namespace, folder: Path) -> Iterator[Verdict]:
     environ["PYTHONPATH"] = str(ROOT)
     with contextlib.ExitStack() as servers:
         zygote = servers.enter_context(Zygote(environ, "proofs.binlog_child"))
-        mongodb = servers.enter_context(MongoDB())
+        # Durable, all three: what a kill -9 takes must not be what was never on the disk.
+        mongodb = servers.enter_context(MongoDB(fsync=True))
         for kind in (given.source,) if given.source else tuple(SOURCES):
-            with SOURCES[kind]() as source:
+            with SOURCES[kind](**_DURABLE) as source:
                 for protocol in protocols:
                     trial = Trial(zygote, folder, source, mongodb, kind, protocol)
                     kills = _first(given.kills, SHORT_KILLS[kind] if given.short else KILLS)

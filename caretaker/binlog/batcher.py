@@ -115,6 +115,7 @@ class Batcher:
         self._first = 0
         self._left_with_batch = False
         self._wants_boundary = False
+        self._begun_s = {checkpoint.position.file: checkpoint.begun_s}
 
     @property
     def next_seq(self) -> int:
@@ -195,6 +196,7 @@ class Batcher:
         elif isinstance(item, Skipped):
             self._progress.skipped(item)
         elif isinstance(item, RotateTo):
+            self._begun_s[item.position.file] = item.begun_s
             self._progress.rotated(item.position)
         elif isinstance(item, Abandoned):
             self._abandon(item)
@@ -214,7 +216,14 @@ class Batcher:
     def checkpoint(self) -> Checkpoint:
         """Return what is true once every document so far is written."""
         gtid, position, ahead = self._progress.marks()
-        return Checkpoint(gtid, position, self._seq + len(self._documents), self._inflight(), ahead)
+        return Checkpoint(
+            gtid,
+            position,
+            self._seq + len(self._documents),
+            self._inflight(),
+            ahead,
+            self._begun_s.get(position.file),
+        )
 
     def _inflight(self) -> Inflight | None:
         # While rows are skipped the trail is where it was.

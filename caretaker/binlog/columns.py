@@ -57,6 +57,10 @@ class KnownType(StrEnum):
     INET6 = "inet6"
 
 
+#: What they take as BINARY(n).
+KNOWN_WIDTHS = {KnownType.UUID: 16, KnownType.INET4: 4, KnownType.INET6: 16}
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """A column as the table map describes it.
@@ -86,3 +90,8 @@ class Column:
     geometry: int | None = None
     dimensions: int | None = None
     known: KnownType | None = None
+
+    def may_be(self, kind: KnownType) -> bool:
+        """Whether the table map leaves it open that the column is of this type."""
+        is_bytes = self.collation in {None, BINARY_COLLATION}
+        return self.type is ColumnType.STRING and self.size == KNOWN_WIDTHS[kind] and is_bytes

@@ -10,6 +10,7 @@ from caretaker.binlog.frames import file_order
 from caretaker.binlog.gtid import GtidSet, MariadbPosition, mariadb_text
 from caretaker.binlog.model import Checkpoint, Flavor, MariadbGtid, Mode, Position
 from caretaker.binlog.progress import mode_of
+from caretaker.binlog.refusals import gap_hint
 from caretaker.binlog.source_facts import Failover, Progression
 from caretaker.errors import CaseError, LostPositionError
 
@@ -71,7 +72,7 @@ def _mysql(saved_text: str, source: Progression) -> None:
         raise LostPositionError(
             f"the source purged {lost}, which the trail had not read",
             target=str(lost),
-            hint=_gap(lost),
+            hint=gap_hint(lost),
         )
 
 
@@ -90,17 +91,17 @@ def _mariadb(checkpoint: Checkpoint, source: Progression) -> None:
     text = checkpoint.gtid or ""
     try:
         saved = MariadbPosition.parse(text)
-        reached = MariadbPosition.parse(checkpoint.ahead or text)
+        ahead = MariadbPosition.parse(checkpoint.ahead or text)
     except CaseError as error:
         raise LostPositionError(
             f"the trail's position is none of mariadb: {error}", target=text, hint=_other(text)
         ) from error
-    state = _by_domain_and_server(source.gtid_state or "")
+    state = by_domain_and_server(source.gtid_state or "")
     foreign = [
         mariadb_text(gtid)
-        for position in (saved, reached)
+        for position in (saved, ahead)
         for domain in position.domains()
-        if (gtid := position.last(domain)) is not None and not _reached(gtid, state)
+        if (gtid := position.last(domain)) is not None and not reached(gtid, state)
     ]
     if foreign:
         missing = ",".join(dict.fromkeys(foreign))
@@ -123,11 +124,11 @@ def _mariadb(checkpoint: Checkpoint, source: Progression) -> None:
         raise LostPositionError(
             f"the source purged {missing}, which the trail had not read",
             target=missing,
-            hint=_gap(missing),
+            hint=gap_hint(missing),
         )
 
 
-def _by_domain_and_server(state: str) -> dict[tuple[int, int], int]:
+def by_domain_and_server(state: str) -> dict[tuple[int, int], int]:
     """`gtid_binlog_state` has a domain once for each of its servers, so it is no position."""
     result: dict[tuple[int, int], int] = {}
     for part in filter(None, (part.strip() for part in state.split(","))):
@@ -140,7 +141,8 @@ def _by_domain_and_server(state: str) -> dict[tuple[int, int], int]:
     return result
 
 
-def _reached(gtid: MariadbGtid, state: dict[tuple[int, int], int]) -> bool:
+def reached(gtid: MariadbGtid, state: dict[tuple[int, int], int]) -> bool:
+    """Whether a server with that `gtid_binlog_state` has come to a transaction."""
     return state.get((gtid.domain, gtid.server), -1) >= gtid.seq
 
 
@@ -153,7 +155,7 @@ def _file_is_there(checkpoint: Checkpoint, source: Progression) -> None:
             raise LostPositionError(
                 f"the source has no {place.file} any more: it has {_range(source)}",
                 target=str(place),
-                hint=_gap(place),
+                hint=gap_hint(place),
             )
         if place.pos > size:
             raise LostPositionError(
@@ -183,7 +185,7 @@ def _not_begun_anew(checkpoint: Checkpoint, source: Progression) -> None:
             f" {newest.size} bytes: it began anew (RESET BINARY LOGS AND GTIDS), and uses"
             " transaction numbers a second time",
             target=str(place),
-            hint=f"raise the source's incarnation by one, and then: {_gap(place)}",
+            hint=begun_anew_hint(place),
         )
 
 
@@ -197,9 +199,16 @@ def _range(source: Progression) -> str:
     return f"{source.logs[0].name} to {source.logs[-1].name}"
 
 
-def _gap(lost: object) -> str:
-    return f"caretaker binlog accept-gap --lost '{lost}' --reason TEXT records the loss and goes on"
-
-
 def _other(lost: object) -> str:
-    return f"look for the right server; or: {_gap(lost)}"
+    return (
+        f"look for the right server; or: {gap_hint(lost)}. Where the source began anew (RESET),"
+        " raise incarnation in the run's config by one, too, and give accept-gap the same"
+    )
+
+
+def begun_anew_hint(lost: object) -> str:
+    """Say how to go on with a source that uses names and numbers a second time."""
+    return (
+        f"caretaker binlog accept-gap --lost '{lost}' --reason TEXT --incarnation N records the"
+        " loss, and the run's config needs incarnation: N from then on, one more than before"
+    )

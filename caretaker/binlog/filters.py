@@ -23,6 +23,9 @@ MASK = text(b"***")
 
 _SHORTEST_SECRET = 16
 
+#: A table that patterns for single tables do not name.
+_ANY = "x"
+
 
 class Treatment(StrEnum):
     """What becomes of a column's values."""
@@ -74,6 +77,21 @@ class Filters:
         if _any(self.exclude, name):
             return False
         return not self.include or _any(self.include, name)
+
+    def covers_some(self, schema: str) -> bool:
+        """Whether changes of some table of a database may be in the trail, as far as names tell.
+
+        A database is out where all its tables are; it is in for a pattern that names one of them.
+        """
+        name = f"{schema}.{_ANY}"
+        if _any(self.exclude, name):
+            return False
+        named = (f"{schema}.", f"{re.escape(schema)}\\.")
+        return self.covers(schema, _ANY) or any(each.startswith(named) for each in self.include)
+
+    def treatment(self, schema: str, table: str, column: str) -> Treatment:
+        """Return what becomes of one column."""
+        return self._treatment(f"{schema}.{table}.{column}")
 
     def treatments(self, table: TableMap) -> tuple[Treatment, ...]:
         """Return what becomes of each column; a key column can be kept or hashed only.

@@ -7,6 +7,7 @@ MariaDB. Where a source has no GTIDs a transaction is named by where it starts: 
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import NamedTuple, Protocol, TypeAlias
@@ -103,6 +104,14 @@ class Position(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.file}:{self.pos}"
+
+
+SOURCE_ID_BYTES = 4
+
+
+def source_id(name: str) -> bytes:
+    """Return what the ids of a source's documents begin with, whatever its incarnation."""
+    return hashlib.sha256(name.encode()).digest()[:SOURCE_ID_BYTES]
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,9 +290,14 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class RotateTo:
-    """What follows is in another file."""
+    """What follows is in another file.
+
+    Attributes:
+        begun_s: When the source began that file: no other file of its name has the same.
+    """
 
     position: Position
+    begun_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,6 +368,9 @@ class Checkpoint:
             delivers nothing but that XA transaction.
         inflight: None at the end of a transaction.
         seq: Of the last document in the trail, 0 before the first.
+        begun_s: When the source began the file of `position`: after RESET BINARY LOGS AND GTIDS
+            there is a file of the same name, and this tells the two apart. None where it is not
+            known.
     """
 
     gtid: str | None
@@ -361,3 +378,4 @@ class Checkpoint:
     seq: int
     inflight: Inflight | None = None
     ahead: str | None = None
+    begun_s: int | None = None

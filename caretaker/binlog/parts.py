@@ -101,6 +101,16 @@ def join(head: bytes, pieces: Sequence[bytes]) -> bytes:
     return document(element(name, value) for name, value in top.items())
 
 
+def piece_ids(one: bytes) -> tuple[bytes, bytes]:
+    """Return the least and the greatest `_id` that pieces of one head may have.
+
+    Args:
+        one: The `_id` of any of them.
+    """
+    head = one[: -len(_place(0, 0))]
+    return head + _place(0, 0), head + _place(0xFFFF, 0xFFFFFFFF)
+
+
 def _values(whole: bytes) -> list[tuple[Path, Value]]:
     """Return the values that may be taken out: sides of `chg`, the text of a statement."""
     found: list[tuple[Path, Value]] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass, fields
 from typing import Any
@@ -11,7 +10,7 @@ from zoneinfo import ZoneInfo
 from caretaker.binlog.batcher import Limits
 from caretaker.binlog.document import LocalTime
 from caretaker.binlog.filters import Filters
-from caretaker.binlog.model import SourceIdentity
+from caretaker.binlog.model import SourceIdentity, source_id
 from caretaker.binlog.rows import OnPartialImage
 from caretaker.errors import InvalidSettingError
 
@@ -107,8 +106,7 @@ class SyncPolicy:
     @property
     def identity(self) -> SourceIdentity:
         """What the ids of this source's documents begin with."""
-        digest = hashlib.sha256(self.source.encode()).digest()
-        return SourceIdentity(digest[:4], self.incarnation)
+        return SourceIdentity(source_id(self.source), self.incarnation)
 
     @property
     def limits(self) -> Limits:

@@ -68,6 +68,21 @@ def mode_of(checkpoint: Checkpoint) -> Mode:
     return Mode.FILE if checkpoint.gtid is None else Mode.GTID
 
 
+def has_reached(checkpoint: Checkpoint, goal: Checkpoint, flavor: Flavor) -> bool:
+    """Whether everything before `goal` is before `checkpoint`, too, as far as GTIDs tell."""
+    if checkpoint.gtid is None or goal.gtid is None:
+        return False
+    if flavor is Flavor.MYSQL:
+        return GtidSet.parse(goal.gtid).issubset(GtidSet.parse(checkpoint.gtid))
+    here = MariadbPosition.parse(checkpoint.ahead or checkpoint.gtid)
+    there = MariadbPosition.parse(goal.gtid)
+    return all(
+        (last := here.last(domain)) is not None and last.seq >= due.seq
+        for domain in there.domains()
+        if (due := there.last(domain)) is not None
+    )
+
+
 class MysqlProgress:
     """A GTID set, with holes where XA transactions wait."""
 

@@ -19,7 +19,7 @@ TRANSIENT_CODES = frozenset(
     (1040, 1053, 1077, 1079, 1152, 1154, 1158, 1159, 1160, 1161, 1184, 1205, 1213, 1317, 1927)
 ) | frozenset((2002, 2003, 2006, 2013, 2055, 3032, 3168, 3169))
 
-_GAP = "caretaker binlog accept-gap records the loss and goes on"
+_GAP = "the next run names what is lost, as caretaker binlog accept-gap takes it"
 _PURGED = "the source purged binlogs that the trail had not read yet"
 _AHEAD = (
     "the trail has transactions that the source has not: another server, a restored backup,"
@@ -54,6 +54,11 @@ _HINTS = (
     ("binary log is not open", "switch log_bin on"),
     ("checksum", "ask for CRC32 events before the dump: SET @source_binlog_checksum"),
 )
+
+
+def gap_hint(lost: object) -> str:
+    """Say how to go on behind what is lost; a target of LostPositionError is what `lost` is."""
+    return f"caretaker binlog accept-gap --lost '{lost}' --reason TEXT records the loss and goes on"
 
 
 def server_error(code: int, message: str) -> CaretakerError:

@@ -114,6 +114,11 @@ class RowsEncoder:
         self._generate_after = generate_after
         self._tables: OrderedDict[TableMap, _Table] = OrderedDict()
 
+    @property
+    def filters(self) -> Filters:
+        """What is in the trail, and as what."""
+        return self._filters
+
     def covers(self, table: TableMap) -> bool:
         """Whether the table's changes are in the trail."""
         return self._table(table).plan is not None

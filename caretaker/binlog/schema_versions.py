@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from caretaker.binlog.columns import Column
+from caretaker.binlog.columns import Column, KnownType
 from caretaker.binlog.tablemap import TableMap
 
 
@@ -18,6 +19,13 @@ def schema_of(table: TableMap, position: str) -> dict[str, Any]:
         "columns": [_column(column) for column in table.columns],
         "flavor": table.flavor.value,
         "first_seen": position,
+    }
+
+
+def known_types_of(version: Mapping[str, Any]) -> dict[str, KnownType]:
+    """Return what a remembered table version knew beyond its table map."""
+    return {
+        each["name"]: KnownType(each["known"]) for each in version["columns"] if "known" in each
     }
 
 
@@ -36,4 +44,6 @@ def _column(column: Column) -> dict[str, Any]:
         told["labels"] = [label.decode("utf-8", "backslashreplace") for label in column.labels]
     if column.dimensions is not None:
         told["dimensions"] = column.dimensions
+    if column.known is not None:
+        told["known"] = column.known.value
     return told

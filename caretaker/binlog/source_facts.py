@@ -170,7 +170,7 @@ class Failover:
         To be saved with the topology document: with the old place beside the new server_uuid, the
         next start would find a server that had forgotten its binlogs.
         """
-        return replace(checkpoint, position=Position("", 0))
+        return replace(checkpoint, position=Position("", 0), begun_s=None)
 
 
 #: Where the first event of every binlog is.

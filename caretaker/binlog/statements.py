@@ -69,6 +69,13 @@ _XID = re.compile(
 )
 
 
+def tokens(sql: bytes) -> Iterator[tuple[str, bytes]]:
+    """Yield `word`, `quoted` and `other` tokens; blanks, comments and open parentheses are none."""
+    for token in _TOKEN.finditer(sql):
+        if token.lastgroup is not None and token.lastgroup != "skip":
+            yield token.lastgroup, token[0]
+
+
 def _words(sql: bytes) -> Iterator[bytes]:
     for token in _TOKEN.finditer(sql):
         if token.lastgroup == "word":

@@ -44,6 +44,7 @@ from caretaker.binlog.model import (
     TableVersion,
 )
 from caretaker.binlog.progress import ahead_position, behind, mode_of
+from caretaker.binlog.refusals import gap_hint
 from caretaker.binlog.sql_text import decode_sql
 from caretaker.binlog.statements import Kind, kind_of, without_secrets, xid_of
 from caretaker.binlog.transactions import Naming, Transaction
@@ -112,6 +113,7 @@ class Stream:
         self._decompress = decompress
         self._spool = spool
         self._frames = Frames()
+        self._entered: Position | None = None
         self._transaction: Transaction | None = None
         self._versions: dict[tuple[str, str], TableVersion] = {}
         self._due = checkpoint.inflight.transaction if checkpoint.inflight else None
@@ -469,8 +471,9 @@ class Stream:
                 raise LostPositionError(
                     f"{event.start}: XA COMMIT {xid}, whose rows were never sent: prepared before"
                     " the trail began, or purged",
-                    target=event.start,
-                    hint="caretaker binlog accept-gap records the loss and goes on",
+                    target=transaction.name,
+                    hint=f"{gap_hint(transaction.name)}; gap_before: true in the run's config"
+                    " passes every XA COMMIT of that kind, and only its log says so",
                 )
         self._spool.drop(xid)
         yield self._end(event, xid, None if released == transaction.gtid else released)
@@ -490,19 +493,23 @@ class Stream:
             # the file's own last event; the server's, which is sure to come, opens the next file
             return _NOTHING
         self._frames.enter(position)
-        return (RotateTo(position),)
+        self._entered = position
+        return _NOTHING
 
-    def _format_description(self, _event: Event) -> Iterable[Item]:
+    def _format_description(self, event: Event) -> Iterable[Item]:
+        # Only now is it known when the file was begun, without which its name says little.
+        entered, self._entered = self._entered, None
+        into = _NOTHING if entered is None else (RotateTo(entered, event.timestamp_s),)
         transaction = self._transaction
         if transaction is None:
-            return _NOTHING
+            return into
         if not self._frames.created_s:
             raise CorruptEventError(f"a new file before the end of {transaction.name}")
         # A server writes a time into the first file after its start only: it died in the middle.
         self._transaction = None
         if transaction.xid is not None:
             self._spool.drop(transaction.xid)
-        return (Abandoned(transaction.name, self.position),)
+        return (*into, Abandoned(transaction.name, self.position))
 
     def _heartbeat(self, event: Event) -> Iterable[Item]:
         file = frames.parse_heartbeat(event.body)
@@ -518,10 +525,12 @@ class Stream:
         return (Heartbeat(position),)
 
     def _incident(self, event: Event) -> Iterable[Item]:
+        transaction = self._transaction
+        lost = str(event.start) if transaction is None else transaction.name
         raise LostPositionError(
             f"{event}: the source lost events itself: {events.parse_incident(event.body)}",
-            target=event.start,
-            hint="caretaker binlog accept-gap records the loss and goes on",
+            target=lost,
+            hint=gap_hint(lost),
         )
 
     def _encryption(self, event: Event) -> Iterable[Item]:

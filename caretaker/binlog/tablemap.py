@@ -190,8 +190,10 @@ def parse_table_map(
         _apply(draft, kind, cursor.lenenc_bytes())
     known = (known_types or {}).get((schema, name), {})
     for column in list(draft.columns):
-        if column.name in known:
-            draft.set(column.index, known=known[column.name])
+        told = known.get(column.name)
+        # What is known is of now: rows from before a MODIFY may have been of another type.
+        if told is not None and column.may_be(told):
+            draft.set(column.index, known=told)
     return TableMap(
         schema=schema,
         name=name,

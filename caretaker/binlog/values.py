@@ -29,7 +29,7 @@ from caretaker.binlog.bson_writer import (
     whole,
 )
 from caretaker.binlog.charsets import Charsets, checked
-from caretaker.binlog.columns import BINARY_COLLATION, Column, KnownType
+from caretaker.binlog.columns import BINARY_COLLATION, KNOWN_WIDTHS, Column, KnownType
 from caretaker.binlog.columns import ColumnType as C
 from caretaker.errors import RefusedError
 
@@ -236,7 +236,7 @@ def _vector(raw: bytes) -> Value:
 
 def _known(column: Column) -> Codec:
     """MariaDB's types of fixed width that are logged as BINARY(n)."""
-    width = _KNOWN_WIDTHS[column.known or KnownType.UUID]
+    width = KNOWN_WIDTHS[column.known or KnownType.UUID]
     if column.type is not C.STRING or column.size != width:
         raise RefusedError(
             f"column {column.name!r} is said to be {column.known}, "
@@ -299,7 +299,6 @@ def _longest_zeros(groups: Sequence[int]) -> tuple[int, int]:
 _COMPATIBLE, _MAPPED = 6, 5
 
 
-_KNOWN_WIDTHS = {KnownType.UUID: 16, KnownType.INET4: 4, KnownType.INET6: 16}
 _KNOWN: dict[KnownType, ToBson] = {
     KnownType.UUID: _uuid,
     KnownType.INET4: _inet4,

@@ -79,7 +79,7 @@ class XaSpool:
                 f"{event.start}: XA {xid} does not fit into the {self._limit} bytes for"
                 " prepared transactions",
                 target=xid,
-                hint="raise xa_memory_bytes, or set a folder to spill to",
+                hint="raise xa_memory_bytes in the run's config: the next run reads them again",
             )
         # From the first record in the store on all others follow it there: order is kept by place.
         waiting.spilled = True

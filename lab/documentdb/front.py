@@ -165,6 +165,6 @@ class Front(Service):
             refused = refusal(error, in_transaction=request.in_transaction)
             if refused.code == CODES["DuplicateKey"] and pg is not None:
                 pg.execute("ROLLBACK")
-                named = name_duplicate(request, pg, violated_index(pg, error), None)
+                named = name_duplicate(request, pg, violated_index(pg, error))
                 refused.message = named["errmsg"]
             raise refused from error

@@ -25,23 +25,37 @@ def write(request: Request, pg: Pg) -> tuple[bytes, bool]:
     if good:
         return bytes(reply), True
     document = bson.decode(reply)
+    # Of a thousand duplicates each is one of the same index: it is asked for once.
+    patterns: dict[str, dict[str, Any]] = {}
+    documents = request.documents() if request.name == "insert" else []
     for error in document.get("writeErrors", []):
         error["code"] = code_of_packed(error["code"])
         if error["code"] == CODES["WriteConflict"]:
             raise write_conflict(in_transaction=request.in_transaction)
         if error["code"] == CODES["DuplicateKey"]:
             index = index_of(error["errmsg"])
-            documents = request.documents() if request.name == "insert" else []
+            if index not in patterns:
+                patterns[index] = _pattern(request, pg, index)
             at = error["index"]
             inserted = documents[at] if at < len(documents) else None
-            error.update(name_duplicate(request, pg, index, inserted))
+            error.update(_named(request, index, patterns[index], inserted))
     return bson.encode(document), not document.get("writeErrors")
 
 
-def name_duplicate(
-    request: Request, pg: Pg, index: str, inserted: dict[str, Any] | None
+def name_duplicate(request: Request, pg: Pg, index: str) -> dict[str, Any]:
+    """Return E11000's fields for whatever was refused; its value is not known."""
+    return _named(request, index, _pattern(request, pg, index), None)
+
+
+def _named(
+    request: Request, index: str, pattern: dict[str, Any], inserted: dict[str, Any] | None
 ) -> dict[str, Any]:
     """Return E11000's fields; the key's value is known of what was inserted only."""
+    value = {} if inserted is None else {key: inserted.get(key) for key in pattern}
+    return duplicate_key(f"{request.db}.{request.collection}", index, pattern, value)
+
+
+def _pattern(request: Request, pg: Pg, index: str) -> dict[str, Any]:
     (page,) = call(
         pg,
         "documentdb_api.list_indexes_cursor_first_page",
@@ -50,6 +64,4 @@ def name_duplicate(
         bson.encode({"listIndexes": request.collection}),
     )
     indexes = bson.decode(page)["cursor"]["firstBatch"]
-    pattern: dict[str, Any] = next((each["key"] for each in indexes if each["name"] == index), {})
-    value = {} if inserted is None else {key: inserted.get(key) for key in pattern}
-    return duplicate_key(f"{request.db}.{request.collection}", index, pattern, value)
+    return next((each["key"] for each in indexes if each["name"] == index), {})

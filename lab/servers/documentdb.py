@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import subprocess
 import time
@@ -13,6 +15,7 @@ from lab.servers.cache import once
 from lab.servers.debian import Root, unpacked
 from lab.servers.errors import ServerDidNotStartError
 from lab.servers.process import Home, Server, copy_tree, free_port, not_root
+from lab.supervisor import descendants
 
 _BIN = "usr/lib/postgresql/18/bin"
 _EXTENSIONS = "usr/share/postgresql/18/extension"
@@ -20,6 +23,7 @@ _TEMPLATE = "documentdb-pg18-data"
 _READY_WITHIN_S = 60.0
 _PREPARED_WITHIN_S = 120
 _ENDS_WITHIN_S = 30.0
+_NOTICES_WITHIN_S = 5.0
 
 #: MongoDB looks once a minute; nobody wants to wait that long for a test of ours.
 _SWEEP = (
@@ -87,8 +91,16 @@ class DocumentDB:
         _start(self._server, self.port)
 
     def kill(self) -> None:
-        """Kill -9 the postmaster; its other processes notice, and end."""
+        """Kill -9 the postmaster; its other processes notice, and end, or are killed, too."""
+        below = descendants(self.pid)
         self._server.kill()
+        deadline = time.monotonic() + _NOTICES_WITHIN_S
+        while below and time.monotonic() < deadline:
+            time.sleep(0.05)
+            below = {pid for pid in below if Path(f"/proc/{pid}").exists()}
+        for pid in below:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def shut_down(self) -> None:
         """Let it end as an operator would; its data stay."""

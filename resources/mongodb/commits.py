@@ -8,7 +8,10 @@ landed, and None means that somebody else acquired the source.
 from __future__ import annotations
 
 import contextlib
+import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, NoReturn
 
@@ -22,6 +25,7 @@ from pymongo.write_concern import WriteConcern
 
 from caretaker.binlog import parts
 from caretaker.binlog.batcher import Batch
+from caretaker.binlog.model import source_id
 from caretaker.errors import FencedError, RefusedError
 from resources.clock import Clock
 from resources.mongodb import layout, staging
@@ -33,6 +37,13 @@ from resources.mongodb.staging import Ahead, BatchStatus
 
 #: Acknowledged is what a failover keeps; a majority that is not there is noticed.
 DURABLE = WriteConcern("majority", j=True, wtimeout=10_000)
+
+#: In an offset document, without transactions: no row that is not committed yet is older.
+_SINCE = "uncommitted_since"
+#: What a source's clock may go back from one batch to the next before that has to be written down.
+_EASE = timedelta(seconds=60)
+_MOST_IN = 1000
+_INT32, _MILLISECONDS = struct.Struct("<i"), struct.Struct("<q")
 
 #: The head of a large document must fit into its staged batch, too.
 _LARGEST = parts.LARGEST_DOCUMENT - 65_536
@@ -70,21 +81,25 @@ class Commits:
         self._staging = self._db[layout.STAGING]
         # Documents are bytes already, in the order in which they are to be kept.
         self._rows = self._db[layout.ROW_CHANGES]
+        self._since: dict[str, datetime] = {}
 
     # --- before the transaction ---------------------------------------------------------------
 
-    def fit(self, batch: Batch) -> Batch:
+    def fit(self, held: Held, batch: Batch) -> Batch:
         """Return the batch with heads instead of documents that are too large.
 
         Their pieces are written first: no head ever points at what is not there.
+
+        Raises:
+            FencedError: Pieces of another content are there, and the source is not ours any more.
         """
         if batch.bytes <= _LARGEST:
             return batch
         heads = []
         for document in batch.documents:
             split = parts.split(document, largest=_LARGEST)
-            for piece in split.pieces:
-                self._retries.run(partial(self._put_piece, piece), "writing a piece")
+            if split.pieces:
+                self._put_pieces(held, split.pieces)
             heads.append(split.head)
         # Its crc stays that of the whole documents: what the next batch follows.
         return replace(batch, documents=tuple(heads), bytes=sum(map(len, heads)))
@@ -114,6 +129,8 @@ class Commits:
             RefusedError: It cannot work.
         """
         commit = _Commit(held, batch, staged, advance(held, batch, marks, self._clock.now()))
+        if self._protocol is Protocol.IDEMPOTENT and batch.documents:
+            self._reach_back(held, batch, commit.update)
         self._retries.run(lambda: self._attempt(commit), "committing a batch")
         held.moved(batch)
 
@@ -135,10 +152,9 @@ class Commits:
         aside = {"status": BatchStatus.ARCHIVED, "reason": reason, "archivedAt": now}
 
         def attempt() -> None:
-            self._staging.update_one(
-                {"_id": staging.documents_id(key)}, {"$set": {**aside, "createdAt": now}}
-            )
-            self._staging.update_one({"_id": key}, {"$set": aside})
+            # The week begins now, however long it was pending: the head's, too.
+            for each in (staging.documents_id(key), key):
+                self._staging.update_one({"_id": each}, {"$set": {**aside, "createdAt": now}})
 
         self._retries.run(attempt, "archiving a staged batch")
 
@@ -245,9 +261,91 @@ class Commits:
                 {"_id": there["_id"], "seq": there["seq"]}, RawBSONDocument(ours)
             )
 
-    def _put_piece(self, piece: bytes) -> None:
-        with contextlib.suppress(DuplicateKeyError):
-            self._db[layout.PARTS].insert_one(RawBSONDocument(piece))
+    def _reach_back(self, held: Held, batch: Batch, update: Document) -> None:
+        """See that the offset document says how far back rows may be that are not committed.
+
+        Without transactions rows are inserted first. Should we die then, whoever comes next finds
+        them by it. Each commit moves it on; before a batch that goes further back it is written.
+        """
+        oldest = _oldest(batch.documents)
+        update["$set"][_SINCE] = reached = oldest - _EASE
+        known = self._since.get(held.source)
+        if known is None or oldest < known:
+            mine = {"_id": held.source, "token": held.token}
+            self._retries.run(
+                lambda: self._offsets.update_one(mine, {"$set": {_SINCE: reached}}),
+                "saying how far back a batch goes",
+            )
+        self._since[held.source] = reached
+
+    def forget_uncommitted(self, held: Held) -> int:
+        """Delete rows that a dead run inserted and did not count; return how many.
+
+        Only the protocol without transactions leaves any. The binlog gives them again, but maybe
+        not to us: other filters, or another server, may leave them out.
+        """
+        if self._protocol is not Protocol.IDEMPOTENT:
+            return 0
+        offset = self._retries.run(
+            lambda: self._offsets.find_one({"_id": held.source}) or {}, "reading the offset"
+        )
+        since = offset.get(_SINCE)
+        if since is None:
+            return 0
+        ours = source_id(held.source)
+        wanted = {"ts": {"$gte": since}, "seq": {"$gt": held.seq}}
+
+        def attempt() -> int:
+            found = [each["_id"] for each in self._rows.find(wanted, {"_id": 1})]
+            found = [each for each in found if bytes(each).startswith(ours)]
+            for start in range(0, len(found), _MOST_IN):
+                self._rows.delete_many({"_id": {"$in": found[start : start + _MOST_IN]}})
+            return len(found)
+
+        return self._retries.run(attempt, "deleting rows that were not committed")
+
+    def _put_pieces(self, held: Held, pieces: Sequence[bytes]) -> None:
+        """Write the pieces of one document, in place of what a run with other filters left."""
+        stale = False
+        for piece in pieces:
+            stale |= self._retries.run(partial(self._put_piece, held, piece), "writing a piece")
+        if stale:
+            ours = [bytes(RawBSONDocument(piece)["_id"]) for piece in pieces]
+            self._retries.run(partial(self._drop_others, ours), "deleting pieces of before")
+
+    def _drop_others(self, ours: Sequence[bytes]) -> None:
+        """Delete the pieces of a head that are not among its own; their ids are of one length."""
+        collection = self._db[layout.PARTS]
+        first, last = parts.piece_ids(ours[0])
+        found = collection.find({"_id": {"$gte": Binary(first), "$lte": Binary(last)}}, {"_id": 1})
+        others = [each["_id"] for each in found if bytes(each["_id"]) not in ours]
+        collection.delete_many({"_id": {"$in": others}})
+
+    def _put_piece(self, held: Held, piece: bytes) -> bool:
+        """Write a piece; return whether another one was in its place."""
+        collection: Collection[Any] = self._db.get_collection(
+            layout.PARTS, self._db.codec_options.with_options(document_class=RawBSONDocument)
+        )
+        document = RawBSONDocument(piece)
+        try:
+            collection.insert_one(document)
+        except DuplicateKeyError as error:
+            mine = {"_id": document["_id"]}
+            there = collection.find_one(mine)
+            if there is not None and there.raw == piece:
+                return False
+            self._must_be_ours(held, document["of"], error)
+            collection.replace_one(mine, document, upsert=True)
+            return True
+        return False
+
+    def _must_be_ours(self, held: Held, head: Any, error: DuplicateKeyError) -> None:
+        """Refuse to replace pieces of what is committed, by us or by who has the source now."""
+        if self._offsets.find_one({"_id": held.source, "token": held.token}) is None:
+            fenced(held, self._offset(held))
+        there = self._rows.find_one({"_id": head}, {"seq": 1})
+        if there is not None and int(there["seq"]) <= held.seq:
+            _doubled(held, error)
 
     # --- the truth ----------------------------------------------------------------------------
 
@@ -264,14 +362,28 @@ class Commits:
             return_document=pymongo.ReturnDocument.AFTER,
         )
         if found is None:
-            fenced(
-                held,
-                offset_of(self._offsets.find_one({"_id": held.source}) or {"_id": held.source}),
-            )
+            fenced(held, self._offset(held))
         held.epoch = int(found["epoch"])
         if found["n"] not in {held.n, held.n + 1}:
             fenced(held, offset_of(found))
         return bool(found["n"] == held.n + 1)
+
+    def _offset(self, held: Held) -> Offset:
+        return offset_of(self._offsets.find_one({"_id": held.source}) or {"_id": held.source})
+
+
+def _oldest(documents: Sequence[bytes]) -> datetime:
+    """Return the least `ts`, which stands right behind the `_id`."""
+    return datetime.fromtimestamp(min(map(_milliseconds, documents)) / 1000, UTC)
+
+
+def _milliseconds(document: bytes) -> int:
+    if document[4:9] == b"\x05_id\0":
+        (length,) = _INT32.unpack_from(document, 9)
+        at = 14 + length
+        if document[at : at + 4] == b"\x09ts\0":
+            return int(_MILLISECONDS.unpack_from(document, at + 4)[0])
+    raise ValueError("a document that does not begin with _id and ts")
 
 
 def _only_doubles(error: BulkWriteError) -> bool:

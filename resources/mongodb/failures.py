@@ -34,6 +34,8 @@ _NAMESPACE_NOT_FOUND = 26
 #: "This node was not started with the replSet option", and its like.
 _NO_REPLICA_SET = frozenset({_ILLEGAL_OPERATION, 76, 94})
 _NO_ROOM = frozenset({14031})
+#: Refusals that would be the same for any batch: a disk, a right, a kind of server.
+OF_THE_SERVER = frozenset({_UNAUTHORIZED, _AUTHENTICATION_FAILED}) | _NO_REPLICA_SET | _NO_ROOM
 _TOO_LARGE = frozenset({10334, 17280, 17419, 17420})
 
 STANDALONE = (

@@ -52,6 +52,7 @@ class Offset:
         server_uuid: The server that the checkpoint was read from.
         config_hash: What the last batch was filtered and masked by.
         at: When it was written last.
+        spool: The file where batches of the last run wait while MongoDB is away; "" for none.
     """
 
     source: str
@@ -64,6 +65,7 @@ class Offset:
     holder: Holder | None = None
     paused: Pause | None = None
     at: datetime | None = None
+    spool: str = ""
 
     @property
     def seq(self) -> int:
@@ -170,6 +172,7 @@ def checkpoint_fields(checkpoint: Checkpoint) -> dict[str, Any]:
         if inflight is None
         else {"gtid": inflight.transaction, "rows": inflight.rows, "crc": inflight.crc},
         "ahead": checkpoint.ahead,
+        "begun_s": checkpoint.begun_s,
     }
 
 
@@ -186,6 +189,7 @@ def checkpoint_of(document: Mapping[str, Any]) -> Checkpoint | None:
         if inflight is None
         else Inflight(inflight["gtid"], int(inflight["rows"]), int(inflight["crc"])),
         document.get("ahead"),
+        document.get("begun_s"),
     )
 
 
@@ -203,4 +207,5 @@ def offset_of(document: Mapping[str, Any]) -> Offset:
         holder=None if owner is None else Holder(**owner),
         paused=None if paused is None else Pause(paused["by"], paused["reason"], paused["at"]),
         at=document.get("at"),
+        spool=document.get("spool") or "",
     )

@@ -10,9 +10,10 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 
 from caretaker.binlog.batcher import Batch
-from caretaker.errors import CorruptEventError
+from caretaker.errors import CorruptEventError, RefusedError
 from resources.mongodb import layout
 from resources.mongodb.commits import Commits
+from resources.mongodb.failures import OF_THE_SERVER
 from resources.mongodb.offsets import Held, Marks
 from resources.mongodb.retries import Retries
 from resources.mongodb.staging import BatchStatus, batch_of, documents_id
@@ -37,7 +38,7 @@ def recover(
     """Promote pending batches in order of n, through the same commit as any other.
 
     One that does not follow the offset, was made by another configuration, or is not what was
-    staged is archived: the binlog gives its rows again.
+    staged is archived, and so is one that MongoDB refuses: the binlog gives its rows again.
     """
     pending = db[layout.STAGING]
     keys = retries.run(
@@ -58,15 +59,25 @@ def recover(
         if found is None:
             continue
         batch, reason = _fitting(found, documents, held)
+        if batch is not None:
+            marks = Marks(found["server_uuid"], found["config_hash"])
+            try:
+                commits.commit(held, batch, found["_id"], marks)
+            except RefusedError as error:
+                if error.code in OF_THE_SERVER:
+                    raise
+                batch, reason = None, str(error)
         if batch is None:
             commits.archive(found["_id"], reason)
             retries.on_event("archived", {"batch": found["_id"], "reason": reason})
             archived += 1
             continue
-        marks = Marks(found["server_uuid"], found["config_hash"])
-        commits.commit(held, batch, found["_id"], marks)
+        # A topology document among them is in the trail now, and the server it tells of with it.
+        held.server_uuid = found["server_uuid"]
         retries.on_event("promoted", {"batch": found["_id"], "rows": batch.rows})
         promoted += 1
+    if forgotten := commits.forget_uncommitted(held):
+        retries.on_event("forgotten", {"source": held.source, "rows": forgotten})
     commits.clean_up(held)
     retries.run(lambda: _forget_halves(pending, held.source), "cleaning up staged batches")
     return Recovered(promoted, archived)

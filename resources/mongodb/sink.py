@@ -17,7 +17,7 @@ from typing import Self
 
 from caretaker.binlog.batcher import Batch
 from caretaker.binlog.model import Checkpoint
-from caretaker.errors import TransientError
+from caretaker.errors import RefusedError, TransientError
 from resources.mongodb.breaker import Breaker, BreakerState
 from resources.mongodb.offsets import Held, Marks, follows
 from resources.mongodb.retries import ATTEMPTS, CancelledError
@@ -25,6 +25,8 @@ from resources.mongodb.spool import Spool, Spooled
 from resources.mongodb.staging import Ahead
 from resources.mongodb.trail import Trail
 
+#: How often a spool that grows is told of.
+_TELL_EVERY_S = 60.0
 #: So many committed batches may lie in the staging collection before they are deleted.
 _CLEAN_UP_EVERY = 16
 
@@ -78,6 +80,8 @@ class Sink:
         # The number of the batch behind the one under way.
         self._next = Ahead(held.n + 1, held.crc)
         self._since_clean_up = 0
+        self._told_spooled_at = -_TELL_EVERY_S
+        self._spooled_rows = 0
         if spool is not None:
             spool.reconcile(held)
             if (last := spool.last()) is not None:
@@ -92,6 +96,12 @@ class Sink:
     def checkpoint(self) -> Checkpoint | None:
         """What is in MongoDB."""
         return self._held.checkpoint
+
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """Documents and bytes that were accepted and are neither in MongoDB nor in the spool."""
+        kept = [item.batch for item in tuple(self._kept)]
+        return sum(batch.rows for batch in kept), sum(batch.bytes for batch in kept)
 
     @property
     def spooled_batches(self) -> int:
@@ -113,6 +123,14 @@ class Sink:
             RefusedError: MongoDB, or the disk of the spool, will not take it.
             CancelledError: Told to stop while there was nowhere to put it; it is in the binlog.
         """
+        due = 1 if self._end is None else self._end.seq + 1
+        if batch.seq_from != due:
+            raise RefusedError(
+                f"{self._held.source}: a batch begins with seq {batch.seq_from} where {due} is due",
+                target=self._held.source,
+                hint="a fault of ours; nothing of it is written, and the next run goes on from the "
+                "trail's end",
+            )
         item = _Item(batch, self._held.marks)
         self._end = batch.checkpoint
         if not self._away:
@@ -177,7 +195,7 @@ class Sink:
         if self._under_way is None:
             self._next = Ahead(self._held.n + 1, self._held.crc)
         try:
-            batch = self._trail.fit(item.batch)
+            batch = self._trail.fit(self._held, item.batch)
             staged = self._trail.stage(self._held, batch, self._next, item.marks)
         except CancelledError:
             raise
@@ -265,7 +283,16 @@ class Sink:
             last = spool.last()
             spool.append(item.batch, item.marks, last[1] if last else self._held.crc)
             self._kept.popleft()
-            self._tell("spooled", {"rows": item.batch.rows, "batches": spool.batches})
+            self._spooled_rows += item.batch.rows
+            self._tell_spooled(spool)
+
+    def _tell_spooled(self, spool: Spool) -> None:
+        """Tell the first batch of an outage at once, all others once a minute: each is an event."""
+        now = self.breaker.clock.monotonic()
+        if spool.batches == 1 or now - self._told_spooled_at >= _TELL_EVERY_S:
+            self._told_spooled_at = now
+            self._tell("spooled", {"rows": self._spooled_rows, "batches": spool.batches})
+            self._spooled_rows = 0
 
     def _replay_or_wait(self) -> None:
         if not self._replay_one() and self._cancel.wait(max(self.breaker.wait_s(), 0.01)):

@@ -11,7 +11,7 @@ import contextlib
 import json
 import sqlite3
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -49,6 +49,17 @@ SELECT id, seq_from, seq_to, rows, crc, checkpoint, server_uuid, config_hash, do
 FROM spool ORDER BY id LIMIT 1
 """
 
+#: The last batch, if there is one that the trail may lack: one without documents says only how far
+#: the source was read.
+_END = """
+SELECT checkpoint, server_uuid, config_hash FROM spool
+WHERE EXISTS (SELECT 1 FROM spool WHERE seq_to > ? OR (seq_to = ? AND rows = 0))
+ORDER BY id DESC LIMIT 1
+"""
+
+#: Those that the trail has.
+_DROP = "DELETE FROM spool WHERE seq_to < ? OR (seq_to = ? AND rows > 0)"
+
 #: The lowest level: the disk or the network is slower than any of them.
 _LEVEL = 1
 #: What a row takes beside its documents, about.
@@ -64,6 +75,15 @@ _REFUSALS = {
     sqlite3.SQLITE_IOERR: "the disk does not answer as it should",
     sqlite3.SQLITE_BUSY: "another process has it open",
 }
+
+
+class SpoolBusyError(RefusedError):
+    """Another process writes to it, or replays it."""
+
+
+def spool_path(folder: str, source: str) -> Path:
+    """Return where a source's spool is."""
+    return Path(folder) / f"{source}.spool"
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +212,30 @@ class Spool:
             raise CorruptEventError(f"{self.path}: its last batch has no checkpoint")
         return found, row[2] if row[3] else row[1]
 
+    def end(self, saved_seq: int) -> tuple[Checkpoint, Marks] | None:
+        """Return where its last batch ends and what it was read with; None if the trail has it all.
+
+        Args:
+            saved_seq: Of the last document in the trail.
+        """
+        with self._errors():
+            row = self._db.execute(_END, (saved_seq, saved_seq)).fetchone()
+        if row is None:
+            return None
+        found = checkpoint_of(json.loads(row[0]))
+        if found is None:
+            raise CorruptEventError(f"{self.path}: its last batch has no checkpoint")
+        return found, Marks(row[1], row[2])
+
+    def replay(self, commit: Callable[[Batch, Marks], None]) -> int:
+        """Commit everything in it, in order, and return how many batches that was."""
+        count = 0
+        while (found := self.first()) is not None:
+            commit(found.batch, found.marks)
+            self.drop(found)
+            count += 1
+        return count
+
     def reconcile(self, held: Held) -> int:
         """Drop what is in the trail already and return how many batches that was.
 
@@ -199,7 +243,7 @@ class Spool:
             RefusedError: What is left does not follow the trail: somebody else wrote meanwhile.
         """
         with self._errors():
-            dropped = self._db.execute("DELETE FROM spool WHERE seq_to <= ?", (held.seq,)).rowcount
+            dropped = self._db.execute(_DROP, (held.seq, held.seq)).rowcount
             row = self._db.execute(
                 "SELECT seq_from, follows FROM spool ORDER BY id LIMIT 1"
             ).fetchone()
@@ -239,6 +283,12 @@ class Spool:
             yield
         except (sqlite3.Error, OSError) as error:
             kind = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+            if kind == sqlite3.SQLITE_BUSY:
+                raise SpoolBusyError(
+                    f"the spool {self.path}: {_REFUSALS[kind]} ({error})",
+                    target=str(self.path),
+                    hint="end that process first",
+                ) from error
             why = _REFUSALS.get(kind, str(error))
             raise RefusedError(
                 f"the spool {self.path}: {why} ({error})",

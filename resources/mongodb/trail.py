@@ -13,7 +13,9 @@ import pymongo
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from caretaker.binlog.batcher import Batch
+from caretaker.binlog.columns import KnownType
 from caretaker.binlog.model import Checkpoint
+from caretaker.binlog.schema_versions import known_types_of
 from caretaker.errors import RefusedError
 from resources.clock import Clock
 from resources.mongodb import layout
@@ -173,6 +175,19 @@ class Trail:
             raise
         return Held.by(found, token, session)
 
+    def remember_spool(self, held: Held, path: str) -> None:
+        """Write down where batches will wait while MongoDB is away: who mends a loss looks there.
+
+        "" for nowhere.
+        """
+        if path != held.saved.spool:
+            self._run(
+                lambda: self._offsets.update_one(
+                    {"_id": held.source, "token": held.token}, {"$set": {"spool": path}}
+                ),
+                "writing down where the spool is",
+            )
+
     def release(self, held: Held) -> None:
         """End the session; the source stays ours in name until somebody acquires it."""
         with contextlib.suppress(PyMongoError):
@@ -182,6 +197,8 @@ class Trail:
 
     def recover(self, held: Held) -> Recovered:
         """Promote or archive the batches that a dead run staged; before the first commit.
+
+        Without transactions: delete the rows that it inserted and did not count.
 
         `held.config_hash` must be this run's by now.
         """
@@ -195,13 +212,13 @@ class Trail:
             TransientError: Not within five tries; the same call may be made again.
             RefusedError: It cannot work.
         """
-        batch, marks = self.fit(batch), marks or held.marks
+        batch, marks = self.fit(held, batch), marks or held.marks
         staged = self.stage(held, batch, Ahead(held.n + 1, held.crc), marks)
         self.commit_staged(held, batch, staged, marks)
 
-    def fit(self, batch: Batch) -> Batch:
+    def fit(self, held: Held, batch: Batch) -> Batch:
         """Return the batch with heads for documents over 16 MB, whose pieces are then there."""
-        return self._commits.fit(batch)
+        return self._commits.fit(held, batch)
 
     def stage(self, held: Held, batch: Batch, ahead: Ahead, marks: Marks) -> str | None:
         """Write a batch down, where the protocol does: it is to be committed as `ahead.n`."""
@@ -251,10 +268,22 @@ class Trail:
         self._schemas.add(key)
         return new
 
+    def known_types(self, db: str, table: str) -> dict[str, KnownType] | None:
+        """Return what was known of a table's columns when it was read last; None if it never was.
+
+        Of MariaDB: types that its table maps do not tell.
+        """
+        wanted = {"db": db, "tbl": table}
+        newest = self._run(
+            lambda: list(self._db[layout.SCHEMAS].find(wanted).sort("seen_at", -1).limit(1)),
+            "looking for a schema version",
+        )
+        return known_types_of(newest[0]) if newest else None
+
     # --- an operator's word -------------------------------------------------------------------
 
     def pause(self, source: str, by: str, reason: str) -> None:
-        """Let nobody write the trail from the next commit on; who runs looks at `offset`."""
+        """Let nobody begin; who runs looks every few seconds, writes what it has read and ends."""
         told = {"by": by, "reason": reason, "at": self._clock.now()}
         self._run(
             lambda: self._offsets.update_one(

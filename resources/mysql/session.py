@@ -30,6 +30,10 @@ _WRITE_ONLY = {kind: write for kind, write in conversions.items() if not isinsta
 NO_SUCH_STATEMENT = frozenset((1064, 1295))
 
 
+class UnknownHostError(InvalidSettingError):
+    """Nobody knows the name: a typing error, or a name server's moment without an entry."""
+
+
 class Session:
     """One connection, opened at once, autocommit on, text in UTF-8."""
 
@@ -130,7 +134,7 @@ def told(error: Exception, settings: MySQLSettings) -> Exception:
             f"{place}: {message}", target=MYSQL_URL, hint="leave out ssl_*, or give it TLS"
         )
     if _is_unknown_host(cause):
-        return InvalidSettingError(
+        return UnknownHostError(
             MYSQL_URL, f"host {settings.host}", f"a host that can be found ({cause})"
         )
     if code in _NO_ENTRY:

@@ -23,6 +23,7 @@ _OPTIONS = frozenset(
 )
 _SCHEMES = frozenset(("mysql", "mariadb", "mysql+pymysql", "mariadb+pymysql"))
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(%[A-Za-z0-9]+)?")
+_WITHOUT_USER = re.compile(rf"[^:]*:{DEFAULT_PORT}([/?#][^:]*)?")
 _WORDS = {"true": True, "1": True, "false": False, "0": False}
 _MOST_ID = 2**32 - 1
 _MOST_TIMEOUT_S = 3600.0
@@ -123,6 +124,8 @@ def without_password(text: str) -> str:
 
     >>> without_password("mysql://me:p@ss/word@db:3306/?ssl_ca=x")
     'mysql://me:***@db:3306/?ssl_ca=x'
+    >>> without_password("mysql://root:123456")
+    'mysql://root:***'
     """
     scheme, slashes, rest = text.partition("://")
     if not slashes:
@@ -130,9 +133,10 @@ def without_password(text: str) -> str:
     head, at, tail = rest.rpartition("@")
     if at:
         rest = f"{head.partition(':')[0]}:***@{tail}"
-    else:
-        # A forgotten host leaves the password where the port should be.
-        rest = re.sub(r":(?!\d+(?:[/?#]|$))[^/?#]+", ":***", rest)
+    elif not _WITHOUT_USER.fullmatch(rest):
+        # A forgotten host leaves the password where the port should be, and digits may be either.
+        host, colon, _ = rest.partition(":")
+        rest = f"{host}{colon}***" if colon else rest
     return f"{scheme}{slashes}{rest}"
 
 

@@ -19,23 +19,31 @@ from uuid import uuid4
 from caretaker.binlog import preflight
 from caretaker.binlog.charsets import Charsets
 from caretaker.binlog.continuity import continues
+from caretaker.binlog.gaps import beyond
 from caretaker.binlog.gtid import GtidSet, MariadbPosition
 from caretaker.binlog.model import Checkpoint, Flavor, Mode, Position
 from caretaker.binlog.source_facts import (
     Failover,
+    Follower,
     Problem,
     Progression,
     SourceFacts,
 )
 from caretaker.binlog.tablemap import KnownTypes
-from caretaker.errors import CaseError, InvalidSettingError, RefusedError, TransientError
+from caretaker.errors import (
+    CaseError,
+    InvalidSettingError,
+    LostPositionError,
+    RefusedError,
+    TransientError,
+)
 from resources.mysql import dump as dumps
 from resources.mysql import facts as asked
 from resources.mysql import probes, tables
 from resources.mysql.charsets import charsets_of
 from resources.mysql.dump import Dump
 from resources.mysql.follower import follower
-from resources.mysql.known_types import AskedTypes
+from resources.mysql.known_types import AskedTypes, Remembered
 from resources.mysql.session import Session
 from resources.mysql.settings import MYSQL_URL, MySQLSettings
 from resources.sql import mysql as sql
@@ -134,6 +142,30 @@ class MySQLSource:
         with self._asking() as session:
             return self._judged(session, checkpoint, server_uuid)[1]
 
+    def beyond(self, checkpoint: Checkpoint, server_uuid: str | None, lost: str) -> Checkpoint:
+        """Return where a trail goes on once somebody accepts what `verify` named as lost."""
+        with self._asking() as session:
+            source = asked.progression(session, self._mode(checkpoint))
+        same = server_uuid is None or server_uuid == source.server_uuid
+        anew = checkpoint.begun_s is None
+        if same and checkpoint.begun_s is not None and source.logs:
+            oldest = source.logs[0].name
+            begun_s = probes.begun_at_s(self.settings, self._aside, oldest, source.flavor)
+            anew = begun_s > checkpoint.begun_s
+        return beyond(checkpoint, lost, source, same_server=same, anew=anew)
+
+    def stops_at(
+        self, checkpoint: Checkpoint, server_uuid: str | None = None
+    ) -> tuple[str, Checkpoint] | None:
+        """Return the next transaction, if its rows are lost though it is there, and what follows.
+
+        An XA COMMIT of rows that were prepared before the trail began, an incident: reading comes
+        to a place that it cannot pass. None where the next transaction can be read.
+        """
+        flavor = self.flavor()
+        with self._dump(checkpoint, server_uuid, self._aside, wait=False) as dump:
+            return probes.stops_at(dump, checkpoint, flavor)
+
     def dump(
         self,
         checkpoint: Checkpoint,
@@ -147,12 +179,25 @@ class MySQLSource:
         With `wait` it never ends by itself; without, it ends with what is there now (`EndOfLog`).
         Raises as `verify` does; there may be another server behind the same address now.
         """
+        return self._dump(
+            checkpoint, server_uuid, self.follower, wait=wait, heartbeat_s=heartbeat_s
+        )
+
+    def _dump(
+        self,
+        checkpoint: Checkpoint,
+        server_uuid: str | None,
+        us: Follower,
+        *,
+        wait: bool,
+        heartbeat_s: float = 5.0,
+    ) -> Dump:
         session = Session(self.settings)
         try:
             source, failover = self._judged(session, checkpoint, server_uuid)
-            dumps.prepare(session, self.follower, checkpoint, source.flavor, heartbeat_s)
-            dumps.register_as(session, self.settings, self.follower)
-            dumps.begin(session, self.settings, self.follower, checkpoint, source.flavor, wait=wait)
+            dumps.prepare(session, us, checkpoint, source.flavor, heartbeat_s)
+            dumps.register_as(session, self.settings, us)
+            dumps.begin(session, self.settings, us, checkpoint, source.flavor, wait=wait)
         except BaseException:
             dumps.hang_up(session)
             raise
@@ -167,19 +212,24 @@ class MySQLSource:
     def _judged(
         self, session: Session, checkpoint: Checkpoint, server_uuid: str | None
     ) -> tuple[Progression, Failover | None]:
-        # A checkpoint by file is read by file, even from a source that has GTIDs by now.
-        mode = Mode.FILE if checkpoint.gtid is None else self.settings.mode
-        source = asked.progression(session, mode)
+        source = asked.progression(session, self._mode(checkpoint))
         failover = continues(checkpoint, server_uuid, source)
         if failover is None:
             probes.goes_on_here(self.settings, self._aside, checkpoint, source)
         return source, failover
 
-    def purge_margin_s(self, checkpoint: Checkpoint) -> float | None:
+    def _mode(self, checkpoint: Checkpoint) -> Mode | None:
+        """A checkpoint by file is read by file, even from a source that has GTIDs by now."""
+        return Mode.FILE if checkpoint.gtid is None else self.settings.mode
+
+    def purge_margin_s(
+        self, checkpoint: Checkpoint, server_uuid: str | None = None
+    ) -> float | None:
         """Return the seconds until the source may remove what was not read yet.
 
-        None where it removes nothing by itself. It removes whole files, by the time they were
-        written last: that of the file that is read now is when the next one was begun.
+        0 where it already has. None where it removes nothing by itself. It removes whole files, by
+        the time they were written last: that of the file that is read now is when the next one was
+        begun.
         """
         with self._asking() as session:
             facts = SourceFacts(
@@ -192,9 +242,13 @@ class MySQLSource:
                 progression=None,
             )
             keeps_s = preflight.expires_after_s(facts)
+            source = asked.progression(session, self._mode(checkpoint))
+            try:
+                continues(checkpoint, server_uuid, source)
+            except LostPositionError:
+                return 0.0
             if keeps_s is None:
                 return None
-            source = asked.progression(session, self.settings.mode)
             ((now,),) = session.rows(sql.NOW)
         names = [log.name for log in source.logs]
         # A file of another server says nothing here: then the oldest may be the one.
@@ -209,12 +263,13 @@ class MySQLSource:
             raise TransientError(f"{names[at + 1]}: {error}") from error
         return left + keeps_s - float(now)
 
-    def known_types(self) -> KnownTypes:
+    def known_types(self, remembered: Remembered = lambda _db, _table: None) -> KnownTypes:
         """Return the types of MariaDB that only information_schema tells: for `TableMaps`.
 
-        Of MariaDB it is an `AskedTypes`, to be told of DDL statements.
+        Of MariaDB it is an `AskedTypes`, to be told of DDL statements; `remembered` is for those
+        of tables that are gone.
         """
-        return AskedTypes(self.settings) if self.flavor() is Flavor.MARIADB else {}
+        return AskedTypes(self.settings, remembered) if self.flavor() is Flavor.MARIADB else {}
 
     def charsets(self) -> Charsets:
         """Return what makes text of the source's bytes: for `RowsEncoder`."""

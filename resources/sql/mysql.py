@@ -98,7 +98,7 @@ ORDER BY 1, 2
 KNOWN_TYPES = """
 SELECT column_name, data_type
 FROM information_schema.columns
-WHERE table_schema = %s AND table_name = %s AND data_type IN ('uuid', 'inet4', 'inet6')
+WHERE table_schema = %s AND table_name = %s
 """
 
 #: A table's columns in order: name, data type, column type, character set, precision of its time

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import dagster as dg
 import pytest
+from dagster._core.events import AssetObservationData
 
 from assets.binlog import binlog_alerts, row_changes
-from ops.binlog_observing import BINLOG_OFFSETS, ROW_CHANGES
+from caretaker.binlog import alerts
+from definitions.jobs import binlog_sync
+from ops.binlog_metrics import Metrics, Vitals
+from ops.binlog_observing import (
+    BINLOG_OFFSETS,
+    ROW_CHANGES,
+    position_metadata,
+    rows_metadata,
+)
 
 WELL = {
     "error_rate": 0.0,
@@ -83,3 +92,62 @@ def test_at_the_limit_nobody_is_woken(judged, rows):
 
 def test_what_nobody_observed_is_no_alert(verdicts):
     assert all(verdicts().values())
+
+
+@pytest.fixture
+def synced(instance, verdicts):
+    """Return a function that observes what a sync's metrics say, and returns which checks failed.
+
+    The sync itself judges the same.
+    """
+    looks: list[Vitals] = []
+
+    def look(metrics):
+        now = metrics.vitals()
+        judged = {each.check: each.passed for each in alerts.verdicts(now, *looks[-1:])}
+        looks.append(now)
+        told = ((ROW_CHANGES, rows_metadata(now)), (BINLOG_OFFSETS, position_metadata(now)))
+        for key, numbers in told:
+            instance.report_runless_asset_event(dg.AssetObservation(key, metadata=numbers))
+        found = verdicts()
+        assert found == judged
+        return {name for name, passed in found.items() if not passed}
+
+    return look
+
+
+def test_what_a_sync_observes_is_all_that_its_alerts_are_judged_by(synced):
+    metrics = Metrics()
+    metrics.flush_failed()
+    metrics.looked(staging=(3, 9999.0))
+    metrics.attempted(10, 9, 40, 40)
+
+    first = synced(metrics)
+    # Nothing more happened; what is older than the look before was told by that one.
+    second = synced(metrics)
+
+    assert first == {
+        "error_rate",
+        "staging",
+        "shutdown_flush",
+        "retries",
+        "mongodb_connection",
+    }
+    assert second == {"error_rate", "staging", "shutdown_flush"}
+
+
+def test_another_runs_totals_are_no_look_before(instance, verdicts):
+    """The run before had 40 retries; that this one has 2 is no improvement by 38."""
+    for retries in (40, 2):
+        run = instance.create_run_for_job(binlog_sync)
+        observation = dg.AssetObservation(ROW_CHANGES, metadata=WELL | {"retries": retries})
+        instance.report_dagster_event(
+            dg.DagsterEvent(
+                dg.DagsterEventType.ASSET_OBSERVATION.value,
+                run.job_name,
+                event_specific_data=AssetObservationData(observation),
+            ),
+            run.run_id,
+        )
+
+    assert not verdicts()["retries"]

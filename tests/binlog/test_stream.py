@@ -334,7 +334,8 @@ def test_a_dump_from_the_middle_of_a_file_knows_where_it_is():
     told = recording("mysql-middle")
     items = items_of(told)
 
-    assert items[0] == RotateTo(told.dumped_from)
+    assert isinstance(items[0], RotateTo)
+    assert items[0].position == told.dumped_from
     assert of(Commit, items)[-1].position.pos > told.dumped_from.pos
 
 

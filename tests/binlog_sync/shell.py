@@ -16,6 +16,7 @@ import pytest
 from dagster._core.definitions.reconstruct import ReconstructableJob
 
 from console.main import main
+from ops.logs import FORMAT_VARIABLE
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -63,6 +64,9 @@ class Shell:
             ReconstructableJob.get_repository_definition.cache_clear()
             for name, value in (self.environ | environ).items():
                 patch.setenv(name, value)
+            # `--log-format` is handed down to a run by its variable, and stays set.
+            patch.setenv(FORMAT_VARIABLE, "console")
+            patch.delenv(FORMAT_VARIABLE)
             patch.chdir(self.home)
             warnings.simplefilter("ignore")
             try:

@@ -9,6 +9,7 @@ import bson
 import pytest
 from bson import json_util
 
+from ops.binlog_syncer import Syncer
 from tests.binlog_sync.bench import PATIENCE_S, wait_until
 from tests.binlog_sync.shell import Shell
 
@@ -230,9 +231,58 @@ def test_bad_input_is_one_sentence(caretaker, arguments, code, said):
     assert "Traceback" not in ended.err
 
 
+@pytest.mark.parametrize("verb", [("history", "1"), ("undo", "1"), ("verify",)])
+def test_a_table_that_is_unknown_is_no_table_without_changes(caretaker, rows, bench, verb):
+    bench.setup()
+    caretaker.run("--until-current")
+    (word, *key) = verb
+
+    ended = caretaker(word, f"{rows}s", *key)
+
+    assert ended.code == 1
+    assert ended.out == ""
+    assert f"{rows}s" in ended.err
+    assert f"of {bench.name} it has t;" in ended.err or "GRANT SELECT" in ended.err
+
+
 @pytest.mark.parametrize("variable", ["MYSQL_URL", "MONGODB_URI", "MONGODB_DATABASE"])
 def test_a_missing_variable_is_named(caretaker, variable):
     ended = caretaker("run", "--until-current", **{variable: ""})
 
     assert ended.code == 1
     assert variable in ended.err
+
+
+@pytest.mark.usefixtures("rows")
+def test_a_run_that_was_stopped_before_its_goal_has_not_succeeded(caretaker, monkeypatch):
+    """A script that goes on after `--until-current` must be able to tell."""
+    whole = Syncer.run
+
+    def stopped_at_once(syncer, *given):
+        syncer.stop()
+        return whole(syncer, *given)
+
+    caretaker("setup")
+    with monkeypatch.context() as patch:
+        patch.setattr(Syncer, "run", stopped_at_once)
+        to_the_end = caretaker.run("--until-current", "--output", "json")
+        standing = caretaker.run("--output", "json")
+
+    assert (to_the_end.code, to_the_end.json["why"]) == (1, "stopped")
+    assert to_the_end.json["exit_code"] == 1
+    assert standing.code == 0
+
+
+@pytest.mark.usefixtures("rows")
+def test_a_trail_that_was_never_set_up_is_not_begun(bench, caretaker):
+    """Without its indexes it would fill, and every look at it take longer than the last."""
+    with bench.mongo() as client:
+        client.drop_database(bench.name)
+
+    refused = caretaker.run("--until-current")
+
+    assert refused.code == 3
+    assert "no collection row_changes" in refused.err
+    assert "caretaker binlog setup" in refused.err
+    with bench.mongo() as client:
+        assert client[bench.name].binlog_offsets.find_one() is None

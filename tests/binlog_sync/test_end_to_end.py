@@ -25,9 +25,9 @@ def seqs(documents):
     return [each["seq"] for each in documents]
 
 
-def many(table, first, count):
-    values = ", ".join(f"({number}, 'v{number}')" for number in range(first, first + count))
-    return f"INSERT INTO {table} VALUES {values}"
+def many(table, first, count, wide=0):
+    rows = ((number, f"v{number}".ljust(wide, ".")) for number in range(first, first + count))
+    return f"INSERT INTO {table} VALUES {', '.join(map(str, rows))}"
 
 
 def table_of(bench, name="t"):
@@ -197,7 +197,8 @@ def test_new_filters_wait_for_the_end_of_a_transaction_in_flight(bench):
     """The first run is stopped inside a transaction; its rest comes with its own filters."""
     t = table_of(bench)
     bench.sync(include=[rf"{bench.name}\.t"])
-    bench.sql(many(t, 1, 3000))
+    # More than the queue holds: a stop writes what was read, and most of it was not.
+    bench.sql(f"ALTER TABLE {t} MODIFY v TEXT", many(t, 1, 3000, wide=2000))
     with bench.syncer(include=[rf"{bench.name}\.t"], batch_rows=10, queue_bytes=1 << 20) as syncer:
         running = Running(syncer, bench.told).ready()
         wait_until(lambda: bench.offset()["inflight"] or running.summary, "a transaction in flight")

@@ -40,6 +40,7 @@ def test_a_loss_is_named_accepted_and_written_and_the_next_run_goes_on(
         wait_until(lambda: purged(server), "the old binlogs to be gone")
         bench.sql(f"INSERT INTO {name}.t VALUES (2)")
 
+        status = caretaker("status", "--source", name, "--output", "json").json
         lost = caretaker.run("--until-current")
         told = re.search(r"accept-gap --lost (\S+|'[^']*')", lost.err)
         assert told is not None, lost.err
@@ -49,6 +50,8 @@ def test_a_loss_is_named_accepted_and_written_and_the_next_run_goes_on(
         accepted = caretaker("accept-gap", *said, "--lost", missing)
         after = caretaker.run("--until-current")
 
+        assert status["purge_margin_s"] == 0
+        assert status["source_error"] in lost.err
         assert lost.code == 1
         assert wrong.code == 3
         assert accepted.code == 0, accepted.err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import threading
 
 import pytest
@@ -82,6 +83,36 @@ def test_a_mongodb_that_is_away_for_a_moment_while_it_begins_costs_no_run(lab_be
     assert away.fired == 7
     assert [each["meta"]["pk"] for each in bench.rows("t")] == [1]
     assert any(said.startswith("Not begun yet") for said in bench.said())
+
+
+def test_a_name_that_nobody_knows_for_a_moment_ends_nothing(lab_bench, monkeypatch):
+    """As that of a pod that is being restarted, behind a headless service."""
+    bench, _ = lab_bench
+    bench.uri = bench.uri.replace("127.0.0.1", "localhost")
+    whole = socket.getaddrinfo
+    asked: list[str] = []
+
+    def gone(host, *given, **named):
+        if host == "localhost" and len(asked) < 3:
+            asked.append(host)
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return whole(host, *given, **named)
+
+    def kill_dumps():
+        dumps = "SELECT id FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'"
+        bench.sql(*(f"KILL {number}" for (number,) in bench.server.ask(dumps)))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", gone)
+        with bench.running() as running:
+            assert bench.said()[0].startswith("Not begun yet (MYSQL_URL: ")
+            wait_until(lambda: any(said.startswith("Reading") for said in bench.said()), "a dump")
+            asked.clear()
+            kill_dumps()
+            wait_until(lambda: len(asked) == 3 or running.failure, "three vain questions")
+            bench.sql(f"INSERT INTO {bench.name}.t VALUES (1)")
+            wait_until(lambda: bench.rows("t") or running.failure, "a row")
+            assert running.failure is None
 
 
 def test_a_stop_ends_the_wait(bench):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from bson import Binary
 
+from resources.mongodb.commits import Commits
 from resources.mongodb.settings import MongoDBSettings
 from resources.mysql.source import open_source
 from tests.binlog_sync.bench import Bench, wait_until
@@ -90,3 +91,67 @@ def test_two_who_look_at_one_moment_are_two(bench):
         assert one._aside.uuid != other._aside.uuid
         assert one._aside.server_id != other._aside.server_id
         assert one.follower == other.follower
+
+
+def test_types_of_a_table_that_is_gone_are_those_it_was_read_with(
+    mariadb_server, mongodb_server, name
+):
+    """Its rows are read behind its DROP TABLE: nobody can be asked then."""
+    row = "'123e4567-e89b-12d3-a456-426614174000', '10.0.0.1'"
+    with Bench(mariadb_server, MongoDBSettings(mongodb_server.url, name), name) as bench:
+        bench.setup()
+        for table in ("known", "unknown"):
+            bench.sql(f"CREATE TABLE {name}.{table} (id INT PRIMARY KEY, u UUID, a INET4)")
+        bench.sql(f"INSERT INTO {name}.known VALUES (1, {row})")
+        bench.sync()
+        for table in ("known", "unknown"):
+            bench.sql(f"INSERT INTO {name}.{table} VALUES (2, {row})", f"DROP TABLE {name}.{table}")
+        bench.sync()
+        (_, known), (unknown,) = bench.rows("known"), bench.rows("unknown")
+
+    assert known["chg"]["u"]["t"] == Binary(bytes.fromhex("123e4567e89b12d3a456426614174000"), 4)
+    assert known["chg"]["a"]["t"] == "10.0.0.1"
+    assert unknown["chg"]["a"]["t"] == bytes((10, 0, 0, 1))
+    (said,) = [said for said in bench.said() if "gone from the source" in said]
+    assert said.startswith(f"{name}.unknown is gone from the source")
+    assert ": u, a may have been UUID or INET" in said
+
+
+def test_rows_from_before_a_column_became_a_uuid_are_what_they_were(
+    mariadb_server, mongodb_server, name
+):
+    with Bench(mariadb_server, MongoDBSettings(mongodb_server.url, name), name) as bench:
+        bench.setup()
+        bench.sql(
+            f"CREATE TABLE {name}.t (id INT PRIMARY KEY, u CHAR(36))",
+            f"INSERT INTO {name}.t VALUES (1, '123e4567-e89b-12d3-a456-426614174000')",
+            f"ALTER TABLE {name}.t MODIFY u UUID",
+        )
+        bench.sync()
+        (row,) = bench.rows("t")
+
+    assert row["chg"]["u"]["t"] == "123e4567-e89b-12d3-a456-426614174000"
+
+
+def test_a_failover_that_was_staged_and_not_committed_is_told_once(bench, monkeypatch):
+    """Killed between the two: the next run promotes the document, and must not write it again."""
+    bench.setup()
+    bench.sql(f"CREATE TABLE {bench.name}.t (id INT PRIMARY KEY)")
+    bench.sync()
+    with bench.mongo() as client:
+        another = {"server_uuid": "11111111-1111-1111-1111-111111111111", "file": "binlog.000777"}
+        client[bench.name].binlog_offsets.update_one({"_id": bench.name}, {"$set": another})
+    commit = Commits.commit
+
+    def killed(self, held, batch, *arguments):
+        if any(b"topology" in document for document in batch.documents):
+            raise SystemExit
+        commit(self, held, batch, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Commits, "commit", killed)
+        with pytest.raises(SystemExit):
+            bench.sync()
+    bench.sync()
+
+    assert [each["op"] for each in bench.documents()].count("topology") == 1

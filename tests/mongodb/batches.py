@@ -9,7 +9,7 @@ import bson
 from bson import Binary, Int64
 
 from caretaker.binlog.batcher import Batch
-from caretaker.binlog.model import Checkpoint, Inflight, Position
+from caretaker.binlog.model import Checkpoint, Inflight, Position, source_id
 
 UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
 
@@ -18,7 +18,7 @@ def document(seq: int, *, text: str = "") -> bytes:
     """An audit document; the same for the same seq, as the binlog gives it again."""
     return bson.encode(
         {
-            "_id": Binary(b"src" + seq.to_bytes(8, "big")),
+            "_id": Binary(source_id("orders") + seq.to_bytes(8, "big")),
             "ts": dt.datetime(2026, 11, 21, tzinfo=dt.UTC),
             "op": "u",
             "meta": {"db": "shop", "tbl": "orders", "pk": Int64(seq % 7)},

@@ -63,6 +63,20 @@ def drain(sink):
 
 
 @pytest.mark.parametrize("protocol", [Protocol.STAGED, Protocol.DIRECT])
+def test_what_was_accepted_and_not_committed_is_waiting(lab, place, protocol):
+    """A write returns while its commit is under way: nobody may call the trail whole by then."""
+    with place.trail(protocol) as trail, Sink(trail, trail.acquire(SOURCE, RUN)) as sink:
+        slow = Fault("^commitTransaction", action=Action.LATENCY, seconds=0.5, times=1)
+        lab.faults.add(slow)
+        given = batch(1, 5)
+        sink.write(given)
+        assert sink.waiting == (5, given.bytes)
+        sink.flush()
+        assert sink.waiting == (0, 0)
+    assert in_order(place) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("protocol", [Protocol.STAGED, Protocol.DIRECT])
 def test_reading_stops_while_mongodb_is_away_and_goes_on_after(lab, place, protocol):
     with place.trail(protocol) as trail:
         held = trail.acquire(SOURCE, RUN)

@@ -338,6 +338,19 @@ def test_the_margin_is_what_is_left_of_the_file_that_is_read(mine):
     assert source.purge_margin_s(saved) is None
 
 
+def test_nothing_is_left_of_the_margin_once_something_is_purged_unread(mine):
+    """A file that was read to its end may go."""
+    server, source = mine
+    server.run("SET GLOBAL binlog_expire_logs_seconds = 86400")
+    unread = source.now()
+    insert(server, "one")
+    read_to_the_end = source.now()
+    purge(server)
+
+    assert source.purge_margin_s(unread) == 0
+    assert source.purge_margin_s(read_to_the_end) > 86400 - 120
+
+
 def test_a_reader_that_starts_again_ends_the_dump_it_left_behind(mine):
     """After kill -9 the server still has the old dump: the new one replaces it."""
     _, source = mine

@@ -35,6 +35,15 @@ def test_everything_that_a_url_says_is_taken():
     assert "p/:" not in repr(settings)
 
 
+@pytest.mark.parametrize("password", ["123456", "65000", "1/2", "1?2", "1#2", "pw?x=1:2"])
+def test_a_password_without_a_host_behind_it_is_not_shown(password):
+    """It stands where a port would, and may look like one."""
+    with pytest.raises(InvalidSettingError) as refused:
+        MySQLSettings.from_url(f"mysql://root:{password}")
+    assert "found 'mysql://root:***'" in str(refused.value)
+    assert password not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     "url",
     [
