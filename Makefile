@@ -4,6 +4,8 @@
 PYTHON ?=
 export PYTHON
 BIN = .venv/bin
+# Tests wait more than they work; each worker has real servers of its own.
+WORKERS ?= 2
 
 .PHONY: help demo test lint format lock clean
 
@@ -20,7 +22,7 @@ demo:
 	@scripts/bootstrap.sh lab && exec $(BIN)/python -m lab.demo
 
 test:
-	@scripts/bootstrap.sh dev && exec $(BIN)/python -m pytest $(TESTS)
+	@scripts/bootstrap.sh dev && exec $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
 
 lint:
 	@scripts/bootstrap.sh dev && scripts/lint.sh

@@ -54,6 +54,7 @@ hypothesis.settings.load_profile("caretaker")
 
 # Why tests of a system were skipped, by (system, reason).
 _not_run: Counter[tuple[str, str]] = Counter()
+_NOT_RUN = "not run for want of "
 
 # Which system a fixture of ours could not give, by the reason it skipped with.
 _unavailable: dict[str, str] = {}
@@ -68,15 +69,25 @@ def _required() -> set[str]:
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Note which tests had no server: those marked `live`, and those that a fixture skipped."""
+    """Write into the report which system a test had no server of: by its mark, or its fixture.
+
+    Not into a variable: with several workers, the process that judges the session is another one.
+    """
     report = yield
     if report.skipped and isinstance(report.longrepr, tuple):
         reason = report.longrepr[2].removeprefix("Skipped: ")
         marker = item.get_closest_marker("live")
         system = marker.args[0] if marker is not None else _unavailable.get(reason)
         if system is not None:
-            _not_run[system, reason] += 1
+            report.user_properties.append((_NOT_RUN + system, reason))
     return report
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Count what did not run."""
+    for name, value in report.user_properties:
+        if name.startswith(_NOT_RUN):
+            _not_run[name.removeprefix(_NOT_RUN), str(value)] += 1
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -37,9 +37,12 @@ def suite(checkout, tmp_path):
     (tmp_path / "test_mysql.py").write_text(WANTS_MYSQL)
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = live(system): against a real one\n")
 
-    def run(which: str = "crystal", **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        which: str = "crystal", *options: str, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"test_{which}.py"]
         return subprocess.run(
-            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"test_{which}.py"],
+            [*command, *options],
             env={**os.environ, "PYTHONPATH": str(checkout), **environment},
             cwd=tmp_path,
             capture_output=True,
@@ -58,9 +61,10 @@ def test_what_did_not_run_is_named_with_its_reason(suite):
     assert "1 passed, 1 skipped" in result.stdout.splitlines()[-1]
 
 
-def test_where_a_server_is_required_its_absence_fails(suite):
-    """CI names what it must have."""
-    result = suite(CARETAKER_REQUIRE="mysql,crystal")
+@pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["alone", "two workers"])
+def test_where_a_server_is_required_its_absence_fails(suite, options):
+    """CI names what it must have; whichever process would have run the test."""
+    result = suite("crystal", *options, CARETAKER_REQUIRE="mysql,crystal")
     assert result.returncode == 1
     assert "crystal: 1 test, and required here: CRYSTAL_URL is not set" in result.stdout
 
