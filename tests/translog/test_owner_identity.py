@@ -58,7 +58,7 @@ def test_a_pid_that_another_process_has_now_is_no_sign_of_life(me):
 
 
 @pytest.mark.parametrize("part", [0, 1], ids=["another machine or boot", "another container"])
-@pytest.mark.parametrize("pid", [os.getpid(), NOBODY])
+@pytest.mark.parametrize("pid", [os.getpid(), NOBODY], ids=["a pid that lives", "nobody"])
 def test_the_same_host_name_elsewhere_is_unknown_and_not_dead(me, seen_dead, part, pid):
     parts = me.boot_id.split("/")
     parts[part] = "7"
