@@ -185,10 +185,16 @@ def test_a_column_that_is_added_has_its_name_from_then_on(server, source, table)
     ]
 
 
-def test_dml_in_statement_format_stops_the_reader(server, source, table):
-    """It cannot be audited, and is not passed over: the message says what to change."""
+def test_dml_in_statement_format_stops_the_reader(start_server, open_at):
+    """It cannot be audited, and is not passed over: the message says what to change.
+
+    On a server of its own: whoever reads a shared one from the earliest would meet it, too.
+    """
+    server = start_server()
+    source = open_at(server.url)
+    server.run("CREATE DATABASE d", "CREATE TABLE d.t (id INT PRIMARY KEY, v TEXT)")
     start = source.now()
-    server.run("SET SESSION binlog_format = STATEMENT", f"INSERT INTO {table} VALUES (1, 'x')")
+    server.run("SET SESSION binlog_format = STATEMENT", "INSERT INTO d.t VALUES (1, 'x')")
     with pytest.raises(RefusedError, match="statement-based DML") as error:
         read(source, start)
     assert "SET GLOBAL binlog_format = ROW" in error.value.hint
