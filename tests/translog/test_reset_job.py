@@ -66,7 +66,15 @@ def test_every_state_is_told_in_its_order(world):
 
 
 def test_without_the_nudge_the_leases_are_waited_for(world):
-    table = world.table("doc.metrics")
+    table = world.table("doc.metrics", leases_stuck=True)
+    looked: list[str] = []
+
+    def clear_after_two(_):
+        looked.append(table.number_of_replicas)
+        if looked.count("0") == 2:
+            table.leases_stuck = False
+
+    world.fault("retention_leases", after=clear_after_two)
 
     run = world.reset(nudge=False)
 
