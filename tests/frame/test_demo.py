@@ -91,7 +91,7 @@ class World:
         self.output = folder.with_name("output")
         self.process = demo(folder, port, self.output)
 
-    def said(self, words: str, within_s: float = 90.0) -> str:
+    def said(self, words: str, within_s: float = 240.0) -> str:
         """Return the line with these words, once it is there."""
         deadline = time.monotonic() + within_s
         while True:
@@ -141,7 +141,7 @@ class World:
                         pipelineName: "{job}"}} }})
             {{ __typename ... on LaunchRunSuccess {{ run {{ runId }} }} }} }}"""
         launched = self.ask(launch)["launchRun"]
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         # The page looks for a code server that is back every few seconds, and knows no job before.
         while launched["__typename"] == "PipelineNotFoundError" and time.monotonic() < deadline:
             time.sleep(0.5)
@@ -149,7 +149,7 @@ class World:
         assert launched["__typename"] == "LaunchRunSuccess"
         run = launched["run"]["runId"]
         query = f'{{ runOrError(runId: "{run}") {{ ... on Run {{ status }} }} }}'
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 240
         while time.monotonic() < deadline:
             status: str = self.ask(query)["runOrError"]["status"]
             if status in {"SUCCESS", "FAILURE", "CANCELED"}:
