@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -162,6 +163,16 @@ def remembered(case: Case, problems: list[Json]) -> dict[str, Any]:
             message = f"the remembered state cannot be read, and starts afresh: {why}"
             problems.append(problem(strategy.name, f"state.{key}", echo(value), message))
     return memories
+
+
+def given_up(entry: Json | None, size: str, now: datetime) -> Json:
+    """Return what target_size remembers, by what it remembered, once a size came to nothing."""
+    memory = target_size.TargetSizeMemory()
+    if entry is not None and entry.get("version") == STATE_VERSION:
+        with contextlib.suppress(UnreadableError):
+            memory = memory.read(entry["payload"])
+    memory.given_up = target_size.GivenUp(size, now)
+    return {"version": STATE_VERSION, "payload": memory.payload()}
 
 
 def rest(draft: Draft, heard: Mapping[str, Voice]) -> None:
