@@ -11,6 +11,7 @@ from typing import Any
 from caretaker.strategies import burst, idle_suspend, shrink_to_fit, target_size
 from caretaker.strategies.draft import Draft
 from caretaker.strategies.fields import Field, UnreadableError, read_config
+from caretaker.strategies.late import GivenUp
 from caretaker.strategies.model import Case, ConfigRow, Json, problem
 from caretaker.strategies.moments import seconds
 from caretaker.strategies.shown import echo, name_of, shown
@@ -171,7 +172,7 @@ def given_up(entry: Json | None, size: str, now: datetime) -> Json:
     if entry is not None and entry.get("version") == STATE_VERSION:
         with contextlib.suppress(UnreadableError):
             memory = memory.read(entry["payload"])
-    memory.given_up = target_size.GivenUp(size, now)
+    memory.given_up = GivenUp(size, now)
     return {"version": STATE_VERSION, "payload": memory.payload()}
 
 

@@ -297,7 +297,7 @@ def test_what_was_executed_is_reported_so_although_the_tables_went_away(bench):
         def away(*_: object) -> None:
             raise TransientError("the tables are away", target="tables")
 
-        hands.store.write_state = away  # type: ignore[method-assign]
+        hands.store.write_state = away
         outcome = apply(planned, observed, hands)
     told = report(controller.policy.mode, observed, planned, outcome)
 
