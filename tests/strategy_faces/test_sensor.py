@@ -176,8 +176,11 @@ def test_something_else_to_do_is_asked_for_at_once(lab, bench, tick):
     assert tick(first.cursor)[0].run_requests
 
 
-def test_a_managed_cluster_is_woken_at_once_though_it_was_just_suspended(lab, bench, tick, run):
+def test_a_managed_cluster_is_woken_at_once_though_it_was_just_suspended(
+    lab, bench, tick, run, later
+):
     """Both are an ALTER of its replication factor, and not the same."""
+    later(timedelta(0))
     lab.managed_cluster("prod", "25cc")
     bench.strategy("prod", "idle_suspend", idle_after_s=600)
     lab.statement_ran("prod", seconds_ago=1)
