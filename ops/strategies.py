@@ -197,7 +197,11 @@ def record(
             _hands(context, observed, materialize, state, last=True) as hands,
         ):
             ended = record_state(ended, plan, observed, hands)
-    publish(context, materialize, observed, plan, acted=any(ended.actions()))
+    try:
+        publish(context, materialize, observed, plan, acted=any(ended.actions()))
+    except Exception as error:  # noqa: BLE001 - of Dagster's storage, or of the picture
+        # Tried again, the step would find the lock let go of, and fail what has succeeded.
+        _note(context, f"the pages are not published: {error}", level=logging.WARNING)
     told = report(policy.mode, observed, plan, ended)
     context.add_output_metadata({"actions": len(told["actions"]), "failures": len(ended.failures)})
     return told

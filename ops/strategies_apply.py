@@ -15,7 +15,7 @@ from caretaker.errors import (
     RefusedError,
     UnknownResultError,
 )
-from caretaker.strategies.coordinate import PRIORITY
+from caretaker.strategies.coordinate import PRIORITY, given_up
 from caretaker.strategies.cycle import ClusterPlan, Observed, Plan
 from caretaker.strategies.model import Json
 from caretaker.strategies.moments import moment
@@ -31,10 +31,15 @@ from caretaker.strategies.truth import (
 from ops.strategies_settling import at_work, is_under_way
 from resources.clock import Clock
 from resources.materialize.client import Materialize
+from resources.materialize.failures import is_no_use
 from resources.materialize.store import StateRow, StrategyStore
 
 #: Pauses between looks at an action that got no answer: it may be there in a moment.
 LOOKS_S = (0.0, 0.5, 1.5)
+
+#: What was decided so long ago is decided anew: a cluster that was idle may be in use by now, and
+#: while this run goes on, nobody wakes another one.
+FRESH_FOR_S = 300.0
 
 #: (event name, fields): what is told while it works.
 Say = Callable[[str, dict[str, Any]], None]
@@ -92,9 +97,13 @@ def apply(planned: Plan, observed: Observed, hands: Hands) -> Outcome:
     now = hands.source.identity().now if any(planned.actions()) else moment(planned.now)
     watch = _watch(hands, planned, observed, now)
     outcome = Outcome()
+    began = hands.clock.monotonic()
     for cluster in planned.clusters:
-        if cluster.actions:
-            outcome.clusters.append(_Applying(hands, cluster, watch).run())
+        if not cluster.actions:
+            continue
+        applying = _Applying(hands, cluster, watch)
+        old_s = hands.clock.monotonic() - began
+        outcome.clusters.append(applying.run() if old_s < FRESH_FOR_S else applying.leave(old_s))
     return outcome
 
 
@@ -113,11 +122,27 @@ def record(outcome: Outcome, planned: Plan, observed: Observed, hands: Hands) ->
             if strategy not in done and entry != cluster.case["state"].get(strategy)
         ]
     if rows:
+        rows = _without_news(rows, observed, hands)
+    if rows:
         hands.fence()
         watch = _watch(hands, planned, observed, hands.source.identity().now)
         hands.store.write_state(rows, watch())
     outcome.remembered = len(rows)
     return outcome
+
+
+def _without_news(rows: list[StateRow], observed: Observed, hands: Hands) -> list[StateRow]:
+    """Return the rows but those of which another controller has written a newer one meanwhile."""
+    seen, written = moment(observed.written_at), hands.store.written_at()
+    kept = []
+    for row in rows:
+        at = written.get((row.cluster_id, row.strategy))
+        if at is None or (seen is not None and at <= seen):
+            kept.append(row)
+            continue
+        why = f"stands back: what {row.strategy} of {row.cluster_id} remembers is newer by now"
+        hands.say("note", {"reason": why})
+    return kept
 
 
 def _watch(hands: Hands, planned: Plan, observed: Observed, now: datetime | None) -> Watch:
@@ -165,6 +190,14 @@ class _Applying:
                 break
         return self._outcome
 
+    def leave(self, old_s: float) -> ClusterOutcome:
+        """Run none of them: the plan has become old while other clusters were changed."""
+        why = f"stands back: decided {old_s:.0f} s ago, the next cycle decides anew"
+        self._outcome.stood_back = why
+        with contextlib.suppress(CaretakerError):
+            self._leave(self._cluster.actions, _StoppedError(stood_back=why))
+        return self._outcome
+
     def _leave(self, actions: list[Json], stopped: Exception) -> None:
         """Write down what is not run because of what came before it."""
         if not actions:
@@ -183,7 +216,11 @@ class _Applying:
         """Send one action, unless something is not as it was."""
         action_id, context = uuid.uuid4().hex, self._context(action)
         store = self._hands.store
-        store.begin_action(action_id, self._cluster.id, action["sql"], context, self._watch())
+        try:
+            store.begin_action(action_id, self._cluster.id, action["sql"], context, self._watch())
+        except CaretakerError as error:
+            self._note(action_id, action, executed=False, error=f"not sent: {error}")
+            raise
         self._look_before(action_id, action)
         started = self._hands.clock.monotonic()
         try:
@@ -247,11 +284,11 @@ class _Applying:
         try:
             now = self._now()
         except CaretakerError as error:
-            self._remember(action)
+            self._remember(action_id, action)
             why = f"acknowledged, and not read back: {error}"
             self._end(action_id, action, executed=True, error=why)
             raise _StoppedError(failed=why) from error
-        self._remember(action)
+        self._remember(action_id, action)
         if not has_happened(context, now):
             why = "acknowledged, and somebody has undone it since, or it takes a while"
             self._end(action_id, action, executed=True, error=why)
@@ -272,7 +309,7 @@ class _Applying:
                 why = f"nobody can be asked: {away}"
                 continue
             if has_happened(context, now):
-                self._remember(action)
+                self._remember(action_id, action)
                 told = f"no answer came ({error}); it was done"
                 self._end(action_id, action, executed=True, error=told)
                 self._go_on_from(now)
@@ -286,6 +323,8 @@ class _Applying:
         del context
         hint = f" ({error.hint})" if error.hint else ""
         self._end(action_id, action, executed=False, error=f"{error}{hint}")
+        if action["op"] == "alter" and action["size"] is not None and is_no_use(error):
+            self._give_up(action)
         if isinstance(error, RefusedError):
             try:
                 change = change_between(self._expected, self._now())
@@ -296,11 +335,17 @@ class _Applying:
                 raise _StoppedError(stood_back=why) from error
         raise _StoppedError(failed=f"{action['sql']}: {error}{hint}") from error
 
+    def _give_up(self, action: Json) -> None:
+        """Have the next cycles leave this size alone: each try keeps all other clusters waiting."""
+        strategy, at = action["strategy"], self._watch()
+        entry = given_up(self._cluster.case["state"].get(strategy), action["size"], at)
+        self._hands.store.write_state([StateRow(self._cluster.id, strategy, entry)], at)
+
     def _go_on_from(self, now: ClusterNow | None) -> None:
         if now is not None:
             self._expected = now
 
-    def _remember(self, action: Json) -> None:
+    def _remember(self, action_id: str, action: Json) -> None:
         """Write what the strategy remembers, before the action counts as executed.
 
         Killed in between, the next cycle finds an action without an end, and what to remember
@@ -312,12 +357,21 @@ class _Applying:
             return
         if entry != self._cluster.case["state"].get(strategy):
             row = StateRow(self._cluster.id, strategy, entry)
-            self._hands.store.write_state([row], self._watch())
+            try:
+                self._hands.store.write_state([row], self._watch())
+            except CaretakerError as error:
+                why = f"executed, and not written down, which the next cycle does: {error}"
+                self._note(action_id, action, executed=True, error=why)
+                raise
         self._outcome.remembered.append(strategy)
 
     def _end(self, action_id: str, action: Json, *, executed: bool | None, error: str = "") -> None:
-        self._outcome.actions.append(ActionOutcome(action_id, action, executed, error))
+        self._note(action_id, action, executed=executed, error=error)
         self._hands.store.end_action(action_id, executed, error)
+
+    def _note(self, action_id: str, action: Json, *, executed: bool | None, error: str) -> None:
+        """Have the run's own report say it, whatever becomes of the tables."""
+        self._outcome.actions.append(ActionOutcome(action_id, action, executed, error))
 
     def _context(self, action: Json) -> Json:
         strategy = action["strategy"]

@@ -15,6 +15,7 @@ from caretaker.strategies.cycle import ClusterPlan, Observed, plan
 from caretaker.strategies.policy import Mode, StrategiesPolicy
 from ops.shown import named
 from ops.strategies_cycle import observe
+from ops.strategies_lock import controller_of
 from ops.strategies_standing import standing_options
 from resources.clock import utc_now
 from resources.materialize.resource import MaterializeResource
@@ -82,7 +83,7 @@ def cluster_idleness(
             return dg.SensorResult(skip_reason=reason, cursor=context.cursor)
         options = standing_options()
         policy = StrategiesPolicy.checked(**{**options, "mode": Mode.DRY_RUN})
-        observed = _look(materialize, policy)
+        observed = _look(materialize, policy, controller_of(state.store))
     except CaretakerError as error:
         reason = f"{error}{f' ({error.hint})' if error.hint else ''}"
         return dg.SensorResult(skip_reason=reason, cursor=context.cursor)
@@ -107,14 +108,15 @@ def cluster_idleness(
     )
 
 
-def _look(materialize: MaterializeResource, policy: StrategiesPolicy) -> Observed:
+def _look(materialize: MaterializeResource, policy: StrategiesPolicy, controller: str) -> Observed:
+    """Look as the run would: nobody with our lock is at work now, so what it left open is over."""
     impatient = materialize.model_copy(
         update={"timeout_s": min(materialize.timeout_s, STATEMENT_TIMEOUT_S)}
     )
     with impatient.open() as source:
         store = impatient.store(source)
         try:
-            return observe(source, store, policy)
+            return observe(source, store, policy, controller=controller)
         finally:
             store.close()
 
@@ -192,7 +194,7 @@ def _observation(observed: Observed) -> dg.AssetObservation:
 
 
 def _what(one: ClusterPlan) -> str:
-    actions = [(each["op"], each["replica"], each["size"]) for each in one.actions]
+    actions = [each["sql"] for each in one.actions]
     return hashlib.sha256(json.dumps(actions).encode()).hexdigest()[:12]
 
 

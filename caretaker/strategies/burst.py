@@ -56,10 +56,16 @@ class BurstConfig:
 
 @dataclass(slots=True)
 class BurstMemory:
-    """What is remembered: the replica that is ours, by (name, id); no id until it is seen."""
+    """What is remembered.
+
+    Attributes:
+        burst_replica: The replica that is ours, by (name, id); no id until it is seen.
+        got_ready: It was, once: it is not late any more, whatever happens to it.
+    """
 
     last_decision_ts: datetime | None = None
     burst_replica: tuple[str, str | None] | None = None
+    got_ready: bool = False
     given_up: GivenUp | None = None
 
     @classmethod
@@ -69,6 +75,7 @@ class BurstMemory:
         if (stored := remembered_object(payload, "burst_replica")) is not None:
             replica_id = remembered_text_or_null(stored, "id")
             memory.burst_replica = remembered_text(stored, "name"), replica_id
+            memory.got_ready = payload.get("got_ready") is True
         memory.given_up = given_up_of(payload)
         return memory
 
@@ -81,6 +88,8 @@ class BurstMemory:
         if self.burst_replica:
             name, replica_id = self.burst_replica
             stored["burst_replica"] = {"name": name, "id": replica_id}
+            if self.got_ready:
+                stored["got_ready"] = True
         if self.given_up:
             stored["given_up"] = self.given_up.payload()
         return stored
@@ -97,8 +106,9 @@ def look(memory: BurstMemory, case: Case) -> None:
     for one in case.cluster.replicas:
         if (one.id == replica_id) if replica_id is not None else (one.name == name):
             memory.burst_replica = one.name, one.id
+            memory.got_ready = memory.got_ready or one.ready is True
             return
-    memory.burst_replica = None
+    memory.burst_replica, memory.got_ready = None, False
 
 
 def propose(draft: Draft, config: BurstConfig, memory: BurstMemory) -> None:
@@ -111,7 +121,8 @@ def propose(draft: Draft, config: BurstConfig, memory: BurstMemory) -> None:
             draft.drop(NAME, own, f"{ready.name} is ready")
         return
     if own is not None:
-        drop_late(draft, NAME, [own], config.pending_timeout_s)
+        if not memory.got_ready:
+            drop_late(draft, NAME, [own], config.pending_timeout_s)
         return
     if others or draft.planned:
         _add(draft, config, memory, others)
@@ -141,8 +152,8 @@ def record(
 ) -> None:
     """Remember what was created and dropped, once it has been executed."""
     for drop in dropped:
-        memory.burst_replica = None
+        memory.burst_replica, memory.got_ready = None, False
         if drop.failed and drop.replica.size is not None:
             memory.given_up = GivenUp(drop.replica.size, case.now)
     for create in planned:
-        memory.burst_replica = create.name, None
+        memory.burst_replica, memory.got_ready = (create.name, None), False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from typing import Any
 from caretaker.strategies import burst, idle_suspend, shrink_to_fit, target_size
 from caretaker.strategies.draft import Draft
 from caretaker.strategies.fields import Field, UnreadableError, read_config
+from caretaker.strategies.late import GivenUp
 from caretaker.strategies.model import Case, ConfigRow, Json, problem
 from caretaker.strategies.moments import seconds
 from caretaker.strategies.shown import echo, name_of, shown
@@ -162,6 +164,16 @@ def remembered(case: Case, problems: list[Json]) -> dict[str, Any]:
             message = f"the remembered state cannot be read, and starts afresh: {why}"
             problems.append(problem(strategy.name, f"state.{key}", echo(value), message))
     return memories
+
+
+def given_up(entry: Json | None, size: str, now: datetime) -> Json:
+    """Return what target_size remembers, by what it remembered, once a size came to nothing."""
+    memory = target_size.TargetSizeMemory()
+    if entry is not None and entry.get("version") == STATE_VERSION:
+        with contextlib.suppress(UnreadableError):
+            memory = memory.read(entry["payload"])
+    memory.given_up = GivenUp(size, now)
+    return {"version": STATE_VERSION, "payload": memory.payload()}
 
 
 def rest(draft: Draft, heard: Mapping[str, Voice]) -> None:

@@ -45,6 +45,10 @@ class Managed:
             return
         if target_size.awaited(draft, config, memory):
             return
+        if memory.given_up and memory.given_up.still(size, draft.case.now, config.updated_at):
+            at = memory.given_up.at.isoformat()
+            draft.hold(target_size.NAME, f"{size} was given up at {at}: tried again after a day")
+            return
         both = self.factor * 2
         if self.factor and (why := no_room(draft, both, self._total(self.factor, size))):
             draft.hold(target_size.NAME, f"{self.size} is not changed to {size}: {why}")

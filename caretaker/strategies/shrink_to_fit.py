@@ -83,7 +83,7 @@ class ShrinkToFitMemory:
 
     Attributes:
         oom_sizes: Sizes that could not hold what they must, and until when they are not tried.
-        replicas: Ours, by name; the id once it was seen.
+        replicas: Ours, by name, until they are ready; the id once it was seen.
         untried: Sizes that there was no room for, or that were created and not seen yet.
         trying: What this decision chooses from; not stored.
     """
@@ -155,13 +155,17 @@ def look(memory: ShrinkToFitMemory, case: Case) -> None:
             for one in case.cluster.replicas
             if one.name in ours and ours[one.name] in (None, one.id)
         ]
-        memory.replicas = {one.name: one.id for one in seen}
+        # Once it was ready it is not late any more, whatever happens to it.
+        memory.replicas = {one.name: one.id for one in seen if not one.ready}
         tried = {one.size for one in seen if ours[one.name] is None}
         memory.untried = [size for size in memory.untried if size not in tried]
 
 
 def propose(draft: Draft, config: ShrinkToFitConfig, memory: ShrinkToFitMemory) -> None:
     """Nothing there: every size. Crash-looping: gone. A smaller one holds: the larger gone."""
+    # Remembered for longer than that is only what was written under another clock or config.
+    latest = later(draft.case.now, config.oom_ttl_s)
+    memory.oom_sizes = {size: until for size, until in memory.oom_sizes.items() if until <= latest}
     for planned in list(draft.planned.values()):
         if planned.size in memory.oom_sizes:
             until = memory.oom_sizes[planned.size].isoformat()

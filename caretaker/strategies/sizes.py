@@ -17,7 +17,8 @@ _COUNTS = ("processes", "workers", "memory_bytes")
 
 #: More than anyone pays, and exact to a millionth in a float.
 _MOST_CREDITS = 1e9
-_MOST = 2**63 - 1
+#: What the catalog's uint8 holds; the memory of a size without a limit is that.
+_MOST = 2**64 - 1
 
 
 class Sizes:

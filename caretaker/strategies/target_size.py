@@ -63,20 +63,33 @@ class TargetSizeConfig:
 
 @dataclass(slots=True)
 class Pending:
-    """A replica that was created and has not been seen yet; on a managed cluster a new size."""
+    """A replica that was created and has not been seen yet; on a managed cluster a new size.
+
+    Attributes:
+        replaces: One of its name was to go first; that may be all that was done.
+    """
 
     name: str
     size: str
     created_at: datetime
+    replaces: bool = False
 
     def payload(self) -> Json:
         """Return what is stored."""
-        return {"name": self.name, "size": self.size, "created_at": self.created_at.isoformat()}
+        stored: Json = {"name": self.name, "size": self.size}
+        stored["created_at"] = self.created_at.isoformat()
+        if self.replaces:
+            stored["replaces"] = True
+        return stored
 
 
 @dataclass(slots=True)
 class TargetSizeMemory:
-    """What is remembered; `target_replica` is the (name, id) that a pending one became."""
+    """What is remembered.
+
+    Attributes:
+        target_replica: The (name, id) that a pending one became, until it is ready.
+    """
 
     last_decision_ts: datetime | None = None
     pending: Pending | None = None
@@ -92,7 +105,8 @@ class TargetSizeMemory:
             if created_at is None:
                 raise UnreadableError("pending_target_replica.created_at", None, AN_AWARE_TIME)
             name, size = remembered_text(stored, "name"), remembered_text(stored, "size")
-            memory.pending = Pending(name, size, created_at)
+            replaces = stored.get("replaces") is True
+            memory.pending = Pending(name, size, created_at, replaces)
         if (stored := remembered_object(payload, "target_replica")) is not None:
             memory.target_replica = remembered_text(stored, "name"), remembered_text(stored, "id")
         memory.given_up = given_up_of(payload)
@@ -121,7 +135,8 @@ def look(memory: TargetSizeMemory, case: Case) -> None:
         memory.pending = None
     if memory.target_replica:
         name, replica_id = memory.target_replica
-        if name not in by_name or by_name[name].id != replica_id:
+        # Once it was ready it is not late any more, whatever happens to it.
+        if name not in by_name or by_name[name].id != replica_id or by_name[name].ready:
             memory.target_replica = None
 
 
@@ -163,7 +178,11 @@ def _create(
         return
     reason = f"there is no replica of the target size {size}"
     named_so = draft.kept.get(config.name)
-    if named_so is not None and draft.case.limits.allow_downtime:
+    downtime = named_so is not None and draft.case.limits.allow_downtime
+    if downtime and draft.case.cluster.serves_us:
+        draft.hold(NAME, f"no downtime for {config.name}: the cluster serves our own session")
+        downtime = False
+    if named_so is not None and downtime:
         draft.replace(NAME, named_so, size, reason)
     else:
         draft.create(NAME, config.name, size, reason)
@@ -172,7 +191,7 @@ def _create(
 def awaited(draft: Draft, config: TargetSizeConfig, memory: TargetSizeMemory) -> bool:
     """Whether what was created is still to appear; too late, it is given up and reported."""
     pending = memory.pending
-    if pending is None or pending.size != config.target_size:
+    if pending is None or pending.size != config.target_size or pending.replaces:
         return False
     waited_s = seconds(pending.created_at, draft.case.now)
     if abs(waited_s) < config.pending_timeout_s:
@@ -197,4 +216,4 @@ def record(
             memory.given_up = GivenUp(drop.replica.size, case.now)
             memory.target_replica = None
     for create in planned:
-        memory.pending = Pending(create.name, create.size, case.now)
+        memory.pending = Pending(create.name, create.size, case.now, create.replaces)

@@ -33,6 +33,11 @@ UNDEFINED = frozenset({"42P01", "42703", "42883", "42704"})
 NO_PRIVILEGE = "42501"
 NO_REPLICA = "0A000"
 
+#: What WAIT UNTIL READY ends with when its time is over: the change was rolled back, as we asked.
+_LAPSED = "provided timeout lapsed"
+#: A size that is in the catalog, and that this environment does not allow.
+_NO_SUCH_SIZE = "unknown cluster replica size"
+
 #: (SQLSTATE or '' for any, beginning or part of the message, what to do about it)
 _HINTS = (
     (NO_REPLICA, "has no replicas available",
@@ -44,6 +49,7 @@ _HINTS = (
     ("53000", "max_credit_consumption_rate", "set max_credits_per_hour below the server's limit"),
     ("", "cannot create more than one replica of a cluster containing sources or sinks",
      "this version allows one replica there: no strategy that replaces one can work"),
+    ("", _LAPSED, "it did not get ready in that time and was rolled back"),
     ("55006", "", "a reconfiguration is under way: the next cycle looks again"),
 )  # fmt: skip
 
@@ -66,6 +72,13 @@ def is_undefined(error: CaretakerError) -> bool:
         return False
     # Materialize's planner has no SQLSTATE of its own for most of what it does not find.
     return error.sqlstate in UNDEFINED or "unknown catalog item" in str(error)
+
+
+def is_no_use(error: CaretakerError) -> bool:
+    """Whether a size was refused that would be refused, or not get ready, the next time, too."""
+    if not isinstance(error, StatementRefusedError):
+        return False
+    return any(sign in str(error) for sign in (_LAPSED, _NO_SUCH_SIZE))
 
 
 def is_forbidden(error: CaretakerError) -> bool:
@@ -97,23 +110,24 @@ def not_connected(error: psycopg.Error, settings: DatabaseSettings) -> Caretaker
 
 
 def told(
-    error: psycopg.Error, settings: DatabaseSettings, *, late: bool, sent: bool
+    error: psycopg.Error, settings: DatabaseSettings, *, late_s: float | None, sent: bool
 ) -> CaretakerError:
     """Return our error for a statement that failed.
 
-    `late`: it was cancelled by us, at its deadline. `sent`: it changes something, so that without
-    an answer its result is unknown.
+    `late_s`: it was cancelled by us, after so many seconds. `sent`: it changes something, so that
+    without an answer its result is unknown.
     """
     state, text = _sqlstate(error), _text(error, settings)
     where, target = settings.shown, settings.variable
     # Without a SQLSTATE the server said nothing, unless the driver refused to ask it at all.
     unsaid = not state and not isinstance(error, _NOT_SENT)
-    lost = late or unsaid or state.startswith(_MAYBE_DONE)
-    if late:
-        text = f"no answer within {settings.timeout_s:g} s"
+    maybe_done = state.startswith(_MAYBE_DONE) and _LAPSED not in text
+    lost = late_s is not None or unsaid or maybe_done
+    if late_s is not None:
+        text = f"no answer within {late_s:g} s"
     if lost and sent:
         return UnknownResultError(f"{where}: {text}", target=target, hint="look before sending on")
-    if lost or state.startswith(_PASSING):
+    if lost or (state.startswith(_PASSING) and _LAPSED not in text):
         return TransientError(f"{where}: {text}", target=target)
     return StatementRefusedError(
         f"{where}: {text}", target=target, hint=_hint(state, text, error), sqlstate=state

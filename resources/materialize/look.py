@@ -81,6 +81,13 @@ class Looker:
         """
         self._columns = self._materialize.columns()
         sizes = self._required(sql.SIZES)
+        if not sizes:
+            # Every strategy that could bring a suspended cluster back would be switched off.
+            raise RefusedError(
+                f"{self._materialize.shown} offers no size of a replica, and without"
+                f" {sql.SIZES.what} nothing can be decided",
+                target=self._materialize.settings.variable,
+            )
         clusters, replicas = self._required(sql.CLUSTERS), self._required(sql.REPLICAS)
         processes = {size: count for size, count, *_ in sizes}
         used = self._used(wait=wait_for_history)
@@ -112,7 +119,7 @@ class Looker:
                     "managed": bool(managed),
                     "size": size,
                     "replication_factor": factor,
-                    "schedule": (schedules or {}).get(cluster_id, "manual"),
+                    "schedule": _schedule(schedules, cluster_id, managed=bool(managed)),
                     "pending": cluster_id in reconfigured or any(one["pending"] for one in rows),
                     "auto_scaling": cluster_id in scaling,
                     "replicas": rows,
@@ -198,7 +205,7 @@ class Looker:
 
     def _history(self) -> dict[str | None, Used] | None:
         since = self._now - timedelta(seconds=self._activity_lookback_s)
-        args = (APPLICATION_NAME, APPLICATION_NAME, self._now - _RUNS_AT_MOST, since)
+        args = (APPLICATION_NAME, APPLICATION_NAME, self._now - _RUNS_AT_MOST, since, since)
         rows = self._optional(sql.ACTIVITY, args)
         if rows is None:
             return None
@@ -267,6 +274,13 @@ def _why(error: CaretakerError, reading: Reading) -> str:
     if is_undefined(error):
         return f"this version does not know the statement: {error}"
     raise error
+
+
+def _schedule(schedules: dict[str, Any] | None, cluster_id: str, *, managed: bool) -> str:
+    """Return who decides on a cluster's replicas; only managed clusters have schedules."""
+    if schedules is None:
+        return "unknown" if managed else "manual"
+    return str(schedules.get(cluster_id, "manual"))
 
 
 def _size(row: tuple[Any, ...]) -> Json:

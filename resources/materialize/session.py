@@ -91,7 +91,8 @@ class Session:
                 message = f"this cannot be sent as text: {error.reason}"  # type: ignore[attr-defined]
                 raise RefusedError(message, target=self.settings.variable) from None
             except psycopg.Error as error:
-                problem = told(error, self.settings, late=deadline.passed, sent=changes)
+                late_s = within_s if deadline.passed else None
+                problem = told(error, self.settings, late_s=late_s, sent=changes)
                 if deadline.passed or connection.broken or connection.closed:
                     self.close()
                 raise problem from None

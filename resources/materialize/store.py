@@ -112,6 +112,8 @@ class StrategyStore:
         for table in (sql.STATE, sql.ACTIONS):
             columns = self._columns(table)
             if table == sql.ACTIONS and columns is not None and columns >= sql.COLUMNS[table]:
+                # Or the next cycle would bring back what was about to be remembered.
+                self.session.change(sql.FORGET_OPEN)
                 continue
             if columns is not None:
                 self.session.change(sql.DROP[table])
@@ -148,8 +150,13 @@ class StrategyStore:
             stored.warnings.append(f"there is no table {table} yet: the first apply makes it")
         if sql.STRATEGIES not in missing:
             for cluster_id, strategy, config, updated_at in self.session.rows(sql.READ_STRATEGIES):
-                stored.strategies.setdefault(cluster_id, []).append(
-                    {"type": strategy, "config": _loaded(config), "updated_at": _iso(updated_at)}
+                # NULL, in a table that somebody else has made, or ''; it is a problem of this row.
+                stored.strategies.setdefault(cluster_id or "", []).append(
+                    {
+                        "type": strategy or "(none)",
+                        "config": _loaded(config),
+                        "updated_at": _iso(updated_at),
+                    }
                 )
         if sql.STATE not in missing:
             self._read_state(stored)
@@ -165,6 +172,11 @@ class StrategyStore:
             entry = {"version": version, "payload": _loaded(payload)}
             stored.state.setdefault(cluster_id, {})[strategy] = entry
             stored.written_at[cluster_id, strategy] = _at(updated_at)
+
+    def written_at(self) -> dict[tuple[str, str], datetime]:
+        """Return when what strategies remember was written, by cluster id and strategy."""
+        rows = self.session.rows(sql.STATE_WRITTEN_AT)
+        return {(cluster_id, strategy): _at(at) for cluster_id, strategy, at in rows}
 
     def open_actions_of(self, cluster_id: str) -> list[OpenAction]:
         """Return the actions of a cluster of whose end nothing is written down."""

@@ -75,7 +75,8 @@ REPLICAS = Reading(
 
 #: size, processes, workers, memory in bytes, credits per hour.
 SIZES = Reading(
-    "SELECT size, processes::bigint, workers::bigint, memory_bytes::bigint, credits_per_hour"
+    # The memory of a size without a limit is the largest uint8, and more than a bigint holds.
+    "SELECT size, processes::bigint, workers::bigint, memory_bytes, credits_per_hour"
     " FROM mz_catalog.mz_cluster_replica_sizes",
     {
         "mz_catalog.mz_cluster_replica_sizes": (
@@ -197,8 +198,9 @@ WHERE status = 'offline' AND occurred_at >= %s
 )  # fmt: skip
 
 #: cluster id; by others than us: the last use, statements that run; and the last that was logged at
-#: all. Parameters: us, us, since when what began can still run, us, since when. What never ends
-#: because the server went down under it is 'aborted'.
+#: all. Parameters: us, us, since when what began can still run, since when, since when: a
+#: subscription may have begun long before and have ended just now. What never ends because the
+#: server went down under it is 'aborted'.
 ACTIVITY = Reading(
     """
 SELECT cluster_id,
@@ -209,7 +211,7 @@ SELECT cluster_id,
        )::bigint,
        max(began_at)
 FROM mz_internal.mz_statement_execution_history_redacted
-WHERE began_at >= %s
+WHERE began_at >= %s OR finished_at >= %s
 GROUP BY cluster_id
 """,
     {

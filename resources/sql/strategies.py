@@ -66,6 +66,12 @@ READ_STATE = (
     " FROM mz_cluster_strategy_state"
 )
 
+#: cluster id, strategy, when what it remembers was written.
+STATE_WRITTEN_AT = (
+    "SELECT cluster_id, strategy_type, max(updated_at) FROM mz_cluster_strategy_state"
+    " GROUP BY cluster_id, strategy_type"
+)
+
 #: Actions that were about to be sent, and of whose end nothing is written down: id, cluster id,
 #: statement, context as text, when.
 OPEN_ACTIONS = (

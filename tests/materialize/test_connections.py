@@ -147,6 +147,12 @@ def test_a_read_that_takes_too_long_is_cancelled_on_the_server(lab, connect):
     assert source.session_cluster() == "quickstart"
 
 
+def test_a_change_that_may_take_longer_says_how_long_it_was_waited_for(lab, connect):
+    lab.faults.add(Fault(match="^CREATE TABLE", action=Action.HANG, times=1))
+    with pytest.raises(UnknownResultError, match=r"no answer within 0\.5 s"):
+        connect(lab.url).session.change("CREATE TABLE t (a INT)", within_s=0.5)
+
+
 def test_a_query_that_runs_too_long_is_ended_on_the_server(connect, postgres_url):
     """A PostgreSQL hears the cancel, and says so."""
     source = connect(postgres_url, timeout_s=0.5)

@@ -272,6 +272,20 @@ def test_what_runs_and_who_subscribes_is_activity(lab, look):
     assert signals(seen, lab, "gone")["activity"]["running"] == 0
 
 
+def test_a_subscription_that_began_long_ago_and_ended_just_now_is_activity(lab, look):
+    lab.cluster("c", {"r": "25cc"})
+    lab.statement_ran("c", seconds_ago=30 * 3600)
+    lab.sql(
+        "UPDATE mz_internal.mz_statement_execution_history"
+        " SET finished_at = lab.now() - interval '1 minute' WHERE cluster_id = %s",
+        (lab.cluster_id("c"),),
+    )
+    activity = signals(look(), lab)["activity"]
+
+    assert activity["last_at"] is not None
+    assert lab.now() - psycopg_time(activity["last_at"]) == pytest.approx(60, abs=1)
+
+
 def test_a_query_that_failed_for_want_of_a_replica_is_activity(lab, look):
     """It is how a suspended cluster is woken."""
     lab.cluster("c")
@@ -365,6 +379,19 @@ def test_without_clusters_replicas_or_sizes_nothing_is_decided(lab, look, readin
 
     with pytest.raises(RefusedError, match=f"this version has no {relation}"):
         look()
+
+
+def test_where_no_size_is_offered_nothing_is_decided(lab, look):
+    """A cluster that is suspended then could not be brought back."""
+    lab.sql("DELETE FROM mz_catalog.mz_cluster_replica_sizes")
+    with pytest.raises(RefusedError, match="offers no size"):
+        look()
+
+
+def test_a_managed_cluster_whose_schedule_nobody_knows_is_not_called_manual(lab, look):
+    lab.managed_cluster("m", "25cc")
+    lab.drop_relation("mz_internal.mz_cluster_schedules")
+    assert cluster(look(), "m")["schedule"] == "unknown"
 
 
 def test_what_only_newer_versions_have_is_used_where_it_is(connect):

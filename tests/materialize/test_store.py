@@ -214,6 +214,13 @@ def test_wiping_forgets_some_or_all_and_what_was_about_to_be_remembered(tables):
     assert all("state" not in one.context for one in tables.read().open_actions)
 
 
+def test_making_anew_forgets_what_was_about_to_be_remembered(tables):
+    tables.begin_action("a", "u1", "CREATE", {"state": entry(), "op": "create"}, NOON)
+    tables.recreate()
+    (kept,) = tables.read().open_actions
+    assert ("state" in kept.context, kept.context["op"]) == (False, "create")
+
+
 # --- the audit ------------------------------------------------------------------------------------
 
 

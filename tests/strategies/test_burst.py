@@ -139,3 +139,12 @@ def test_it_lasts_as_long_as_its_cooldown():
     result = decide(case(*there, burst={**BURST, "cooldown_s": 60}, state=state))
     assert acts(result) == []
     assert "cooldown" in held(result, "burst")
+
+
+def test_one_that_was_ready_once_is_never_late():
+    """It is the only one that may be ready again soon."""
+    others = replica("r1", ready=False)
+    first = case(others, replica("prod_burst", "800cc"), burst=BURST, state=owned())
+    again = after(first, decide(first))
+    again["signals"]["replicas"]["prod_burst"] = HYDRATING
+    assert [acts(result) for _, result in live(again, 3, {})] == [[]] * 3

@@ -10,7 +10,7 @@ import pytest
 
 from caretaker.errors import CaseError
 from caretaker.strategies.decide import decide
-from tests.strategies.cases import NOW, acts, case, managed, replica
+from tests.strategies.cases import NOW, acts, case, creates, managed, replica
 from tests.strategies.test_guard import PRICED
 
 REPLICA = ("cluster", "replicas", 0)
@@ -208,3 +208,9 @@ def test_nesting_without_end_is_refused():
     again = [{"type": "burst", "config": {"x": copy_of}} for copy_of in (deep, [deep])]
     with pytest.raises(CaseError, match="nested"):
         decide({**whole(), "strategies": again})
+
+
+def test_the_memory_of_a_size_without_a_limit_is_the_largest_there_is():
+    row = {"size": "25cc", "processes": 1, "workers": 1, "credits_per_hour": 1}
+    sizes = [{**row, "memory_bytes": 2**64 - 1}]
+    assert creates(decide(case(sizes=sizes, target_size={"target_size": "25cc"})))

@@ -7,6 +7,7 @@ import pytest
 from caretaker.strategies.decide import decide
 from tests.strategies.cases import (
     BUSY,
+    DAY_S,
     IDLE,
     acts,
     after,
@@ -164,3 +165,14 @@ def test_a_managed_cluster_settles():
     configs = {"target_size": TARGET, "idle_suspend": SUSPEND}
     lived = live(managed(factor=0, activity=BUSY, **configs), 3, {})
     assert [len(result["actions"]) for _, result in lived] == [2, 0, 0]
+
+
+def test_a_size_that_was_given_up_keeps_nobody_from_being_woken():
+    state = {"target_size": {"given_up": {"size": "100cc", "at": ago(60)}}}
+    result = decide(managed(factor=0, target_size=TARGET, idle_suspend=SUSPEND, state=state))
+    assert [one["sql"] for one in result["actions"]] == [
+        'ALTER CLUSTER "prod" SET (REPLICATION FACTOR 1)'
+    ]
+    assert "given up" in held(result, "target_size")
+    result = decide(managed(target_size=TARGET, state=state) | {"now": ago(-2 * DAY_S)})
+    assert acts(result) == [("alter", None, "100cc")]

@@ -34,6 +34,7 @@ WHOLE: dict[str, dict[str, Any]] = {
     "burst": {
         "last_decision_ts": ago(60),
         "burst_replica": {"name": "r2", "id": "u-r2"},
+        "got_ready": True,
         "given_up": {"size": "800cc", "at": ago(60)},
     },
     "idle_suspend": {"last_decision_ts": ago(60), "replication_factor": 3},

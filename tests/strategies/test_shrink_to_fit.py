@@ -6,6 +6,7 @@ import pytest
 
 from caretaker.strategies.decide import decide
 from tests.strategies.cases import (
+    DAY_S,
     HYDRATING,
     NOW,
     READY,
@@ -199,3 +200,22 @@ def test_the_largest_stays_where_none_gets_ready():
 def test_a_replica_that_is_not_ours_may_take_its_time():
     there = [replica("s", "25cc", ready=False, age_s=9999), replica("m", "50cc")]
     assert acts(decide(case(*there, shrink_to_fit=UP_TO_200))) == []
+
+
+def test_one_that_was_ready_once_is_never_late():
+    """Restarted beside a burst, the size that holds is neither dropped nor called too small."""
+    state = {"shrink_to_fit": {"replicas": {"prod_50cc": "u-prod_50cc"}}}
+    burst = {"burst_replica_size": "800cc"}
+    config = {"max_replica_size": "200cc"}
+    fit = replica("prod_50cc", "50cc")
+    first = case(fit, shrink_to_fit=config, burst=burst, state=state)
+    again = after(first, decide(first))
+    again["signals"]["replicas"]["prod_50cc"] = HYDRATING
+    lived = live(again, 6, {"800cc": HYDRATING}, seconds=60)
+    assert [drops(result) for _, result in lived] == [set()] * 6
+
+
+def test_a_clock_that_was_far_ahead_keeps_no_size_from_being_tried():
+    state = {"shrink_to_fit": {"oom_sizes": {"25cc": ago(-4 * 366 * DAY_S)}}}
+    result = decide(case(shrink_to_fit={"max_replica_size": "50cc"}, state=state))
+    assert set(creates(result).values()) == {"25cc", "50cc"}

@@ -231,3 +231,36 @@ def test_a_new_size_keeps_its_name_where_downtime_is_allowed():
     assert lived[0][1]["desired"] == {"main": "50cc"}
     assert "downtime" in lived[0][1]["actions"][0]["reason"]
     assert acts(lived[1][1]) == []
+
+
+def test_a_target_that_was_ready_once_is_never_late():
+    """Restarted, or given a new index to hold, it hydrates again: that is no reason to drop it."""
+    target = replica("r_50cc", "50cc")
+    burst = {"burst_replica_size": "800cc"}
+    first = case(target, target_size=WANTED, burst=burst, state=ours())
+    awake = after(first, decide(first))
+    awake["signals"]["replicas"]["r_50cc"] = HYDRATING
+    lived = live(awake, 6, {"800cc": HYDRATING}, seconds=60)
+    assert [drops(result) for _, result in lived] == [set()] * 6
+    assert [problems(result) for _, result in lived] == [[]] * 6
+
+
+def test_a_replacement_of_which_only_the_drop_was_done_is_created_at_once():
+    """The cluster is empty: nobody waits for a replica that was never created."""
+    config = {**WANTED, "replica_name": "r1"}
+    first = case(replica("r1", "25cc"), target_size=config, limits={"allow_downtime": True})
+    result = decide(first)
+    assert acts(result) == [("drop", "r1", "25cc"), ("create", "r1", "50cc")]
+    second = after(first, result, executed=1, seconds=1)
+    assert creates(decide(second)) == {"r1": "50cc"}
+
+
+def test_the_cluster_that_serves_our_own_session_has_no_downtime():
+    """Without a replica there, the strategy tables could not be read, and nobody would create."""
+    config = {**WANTED, "replica_name": "r1"}
+    limits = {"allow_downtime": True}
+    serves = {"serves_us": True}
+    first = case(replica("r1", "25cc"), target_size=config, limits=limits, cluster=serves)
+    result = decide(first)
+    assert acts(result) == [("create", "r1_2", "50cc")]
+    assert "serves our own session" in held(result, "target_size")

@@ -176,6 +176,40 @@ def test_something_else_to_do_is_asked_for_at_once(lab, bench, tick):
     assert tick(first.cursor)[0].run_requests
 
 
+def test_a_managed_cluster_is_woken_at_once_though_it_was_just_suspended(
+    lab, bench, tick, run, later
+):
+    """Both are an ALTER of its replication factor, and not the same."""
+    later(timedelta(0))
+    lab.managed_cluster("prod", "25cc")
+    bench.strategy("prod", "idle_suspend", idle_after_s=600)
+    lab.statement_ran("prod", seconds_ago=1)
+    lab.advance(700)
+    idle, _ = tick()
+    run(*idle.run_requests)
+    assert lab.replicas("prod") == {}
+
+    lab.statement_ran("prod", seconds_ago=1)
+    woken, why = tick(idle.cursor)
+
+    assert (len(woken.run_requests), why) == (1, "")
+
+
+def test_what_a_killed_run_of_ours_was_about_to_do_is_done_without_waiting(lab, bench, tick, store):
+    """Nobody with our lock is at work: its intent is no sign that anybody is."""
+    lab.cluster("prod", {})
+    bench.strategy("prod", "target_size", **TARGET)
+    with bench.controller().opened() as (source, tables):
+        context = {"op": "create", "replica": "r_50cc", "size": "50cc", "run_id": "killed",
+                   "controller": strategies_lock.controller_of(store)}  # fmt: skip
+        now = source.identity().now
+        tables.begin_action("a", lab.cluster_id("prod"), "CREATE", context, now)
+
+    result, why = tick()
+
+    assert (len(result.run_requests), why) == (1, "")
+
+
 @pytest.mark.parametrize("times", [1, 2, 8, 500])
 def test_pauses_grow_to_half_an_hour(times):
     asked = Asked("x", utc_now(), times)

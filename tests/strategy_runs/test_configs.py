@@ -72,6 +72,24 @@ def test_that_strategy_is_off_and_named_and_others_work(here, kind, text, key):
     assert cycle.outcome.failures == []
 
 
+@pytest.mark.parametrize("strategy", [None, ""])
+@pytest.mark.parametrize("cluster", [None, "", "prod"])
+def test_a_row_that_does_not_say_of_what_it_is_harms_no_other(here, cluster, strategy):
+    here.sql("ALTER TABLE mz_cluster_strategies ALTER cluster_id DROP NOT NULL")
+    here.sql("ALTER TABLE mz_cluster_strategies ALTER strategy_type DROP NOT NULL")
+    here.lab.cluster("prod", {"r1": "25cc"})
+    here.strategy("prod", "target_size", target_size="50cc")
+    here.raw_strategy("u999", "burst", "{}")
+    here.raw_strategy(here.lab.cluster_id(cluster) if cluster else cluster, strategy, "{}")
+
+    cycle = here.controller().cycle()
+
+    assert here.lab.replicas("prod") == {"r1": "25cc", "r_50cc": "50cc"}
+    said = [*cycle.observed.warnings, *cycle.planned.warnings]
+    said += [one["message"] for one in cycle.planned.problems]
+    assert any(("'(none)'" if cluster else "cluster ''") in one for one in said)
+
+
 def test_of_two_rows_the_newest_holds_and_it_is_said(here):
     write(here, "target_size", '{"target_size": "100cc"}')
     here.sql("UPDATE mz_cluster_strategies SET updated_at = NULL")

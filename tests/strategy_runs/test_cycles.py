@@ -5,6 +5,9 @@ from __future__ import annotations
 import psycopg
 import pytest
 
+from caretaker.strategies.cycle import plan
+from ops.strategies_apply import apply
+from resources.clock import Clock
 from tests.strategy_runs.bench import Bench, settle
 from tests.strategy_runs.scenes import SCENES
 
@@ -86,3 +89,63 @@ def test_unknown_activity_suspends_nothing(bench, controller):
     assert bench.lab.replicas("prod") == {"r1": "50cc"}
     assert "whether the cluster is in use is unknown" in cycle.planned.held[0]["reason"]
     assert any("statement logging is off" in warning for warning in cycle.planned.warnings)
+
+
+def test_a_size_that_never_gets_ready_keeps_the_others_waiting_once(bench, controller):
+    """A managed cluster's change is waited for, and rolled back: not again in every cycle."""
+    bench.lab.managed_cluster("prod", "25cc")
+    bench.lab.index("prod", "i", hydrate_s=1e7)
+    bench.lab.speed = 200.0
+    bench.strategy("prod", "target_size", target_size="50cc", pending_timeout_s=20)
+
+    first, second = controller.cycle(), controller.cycle()
+
+    assert len(first.outcome.failures) == 1
+    assert [executed for _, executed, _ in bench.audit()] == [False]
+    assert list(second.planned.actions()) == []
+    assert any("was given up" in one["reason"] for one in second.planned.held)
+
+
+def test_a_size_that_is_not_allowed_keeps_no_managed_cluster_asleep(bench, controller):
+    bench.lab.managed_cluster("prod", "25cc")
+    bench.lab.statement_ran("prod", seconds_ago=7200)
+    bench.pass_(7200)
+    bench.strategy("prod", "idle_suspend", idle_after_s=600)
+    bench.strategy("prod", "target_size", target_size="50cc")
+    bench.lab.set_system(allowed_sizes="25cc")
+    controller.cycle()
+    assert bench.lab.replicas("prod") == {}
+
+    bench.lab.statement_ran("prod", seconds_ago=1)
+    for _ in range(2):
+        controller.cycle()
+
+    assert bench.lab.replicas("prod") == {"r1": "25cc"}
+
+
+def test_what_was_decided_long_ago_is_decided_anew(bench, controller):
+    """Changing one cluster took so long that the idle one may be in use by now."""
+    for name in ("a", "b"):
+        bench.lab.cluster(name, {"r1": "25cc"})
+    bench.lab.statement_ran("b", seconds_ago=7200)
+    bench.pass_(7200)
+    bench.strategy("a", "target_size", target_size="50cc")
+    bench.strategy("b", "idle_suspend", idle_after_s=600)
+    waited = [0.0]
+    with controller.opened() as (source, store):
+        observed = controller.look(source, store, "run")
+        planned = plan(observed, controller.policy)
+        hands = controller.hands(source, store, "run")
+        hands.clock = Clock(monotonic=lambda: waited[0], sleep=lambda _: None)
+
+        def say(_name: str, _fields: object) -> None:
+            waited[0] += 3600
+            bench.lab.statement_ran("b", seconds_ago=1)
+
+        hands.say = say
+        outcome = apply(planned, observed, hands)
+
+    assert bench.lab.replicas("a") == {"r1": "25cc", "r_50cc": "50cc"}
+    assert bench.lab.replicas("b") == {"r1": "25cc"}
+    assert "decides anew" in outcome.stood_back[0]
+    assert [executed for _, executed, _ in bench.audit()].count(False) == 1

@@ -13,8 +13,12 @@ from pathlib import Path
 import pytest
 
 from caretaker.errors import CaretakerError, TransientError
+from caretaker.strategies.cycle import plan
+from caretaker.strategies.outcome import report
+from caretaker.strategies.policy import StrategiesPolicy
 from lab.faults import Action, Fault
 from lab.materialize import LabMaterialize
+from ops.strategies_apply import apply
 from tests.strategy_runs.bench import CHANGES, Bench, settle
 from tests.strategy_runs.scenes import BURST, IDLE, RESIZE, SHRINK, TARGET, Scene
 
@@ -279,3 +283,46 @@ def test_a_server_that_is_away_ends_the_cycle_and_not_the_promise(here):
     here.pass_()
 
     arrives(here, BURST)
+
+
+def test_what_was_executed_is_reported_so_although_the_tables_went_away(bench):
+    """The state cannot be written behind the first action, nor the next intents."""
+    SHRINK.prepare(bench)
+    controller = bench.controller()
+    with controller.opened() as (source, store):
+        observed = controller.look(source, store, "run")
+        planned = plan(observed, controller.policy)
+        hands = controller.hands(source, store, "run")
+
+        def away(*_: object) -> None:
+            raise TransientError("the tables are away", target="tables")
+
+        hands.store.write_state = away
+        outcome = apply(planned, observed, hands)
+    told = report(controller.policy.mode, observed, planned, outcome)
+
+    states = [(one["sql"], one["state"]) for one in told["actions"]]
+    done = bench.done()
+    assert len(states) == 3
+    assert sum(done.values()) == 1
+    assert {sql for sql, state in states if state == "executed"} == set(done)
+    assert {state for sql, state in states if sql not in done} == {"not_executed"}
+    bench.pass_()
+    arrives(bench, SHRINK)
+
+
+def test_a_replacement_of_which_only_the_drop_was_done_leaves_no_empty_cluster(here):
+    """With downtime allowed the old one goes first; nobody waits for what was never created."""
+    here.lab.cluster("prod", {"r1": "25cc"})
+    here.strategy("prod", "target_size", target_size="50cc", replica_name="r1")
+    policy = StrategiesPolicy.checked(mode="apply", allow_downtime=True)
+    rule = Fault(match="(?i)^create cluster replica", action=Action.ERROR, times=1)
+    here.lab.faults.add(rule)
+    first = here.controller(policy=policy).cycle()
+    assert first.outcome.failures
+    assert here.lab.replicas("prod") == {}
+
+    here.pass_(60)
+    here.controller(policy=policy).cycle()
+
+    assert here.lab.replicas("prod") == {"r1": "50cc"}

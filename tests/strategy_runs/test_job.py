@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from definitions.jobs import cluster_strategies, wipe_strategy_state
 from lab.faults import Action, Fault
-from ops import strategies_lock
+from ops import strategies, strategies_lock
 from ops.errors import DECLINED
 from resources import process
 from resources.materialize.resource import MaterializeResource
@@ -112,6 +113,21 @@ def test_a_failed_action_fails_the_run_once_all_is_recorded(bench, run):
     assert "r_50cc" in bench.lab.replicas("sound")
     assert set(bench.state("sound")) == {"target_size"}
     bench.lab.faults.clear()
+    assert run(mode="apply").success
+
+
+def test_what_cannot_be_published_undoes_no_cycle(bench, run, monkeypatch):
+    """Dagster's storage is busy: all was done and recorded, and the lock is let go of."""
+    TARGET.prepare(bench)
+
+    def busy(*_: object, **__: object) -> None:
+        raise sqlite3.OperationalError("database is locked")
+
+    monkeypatch.setattr(strategies, "publish", busy)
+    result = run(mode="apply")
+
+    assert result.success
+    assert [one["state"] for one in told(result)["actions"]] == ["executed"]
     assert run(mode="apply").success
 
 

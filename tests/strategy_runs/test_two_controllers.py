@@ -13,6 +13,7 @@ from caretaker.strategies.outcome import Outcome
 from lab.faults import Fault
 from lab.materialize import LabMaterialize
 from ops.strategies_apply import apply, record
+from resources.materialize.store import StateRow
 from tests.strategy_runs.bench import Bench, Controller, settle
 from tests.strategy_runs.scenes import BURST, IDLE, RESIZE, TARGET, Scene
 
@@ -157,3 +158,25 @@ def test_a_whole_cycle_of_another_at_any_statement_of_ours_is_seen(scene):
         more = two(scene, play)
         i += 1
     assert i > 5
+
+
+def test_what_the_other_has_written_meanwhile_is_not_overwritten(bench):
+    """Ours had only to forget a burst that is gone; the other one has made a new one since."""
+    bench.lab.cluster("prod", {"r1": "25cc"})
+    bench.strategy("prod", "burst", burst_replica_size="400cc")
+    ours, other = bench.controller("ours"), bench.controller("other", user="other")
+    gone = {"burst_replica": {"name": "prod_burst", "id": "u999"}}
+    with ours.opened() as (source, store):
+        row = StateRow(bench.lab.cluster_id("prod"), "burst", {"version": 1, "payload": gone})
+        store.write_state([row], source.identity().now)
+        bench.pass_()
+        observed = ours.look(source, store, "ours")
+        planned = plan(observed, ours.policy)
+        bench.lab.crash_replica("prod", "r1")
+        other.cycle()
+        bench.pass_(1)
+        hands = ours.hands(source, store, "ours")
+        record(apply(planned, observed, hands), planned, observed, hands)
+
+    assert bench.lab.replicas("prod") == {"r1": "25cc", "prod_burst": "400cc"}
+    assert bench.state("prod")["burst"]["burst_replica"]["name"] == "prod_burst"
