@@ -195,6 +195,8 @@ class TestARunningDemo:
         failed = running.said("failed with 0A000", within_s=240.0)
         assert 'CLUSTER "dashboards" has no replicas' in failed
         assert "the same query succeeded after" in running.said("succeeded", within_s=240.0)
+        # The terminal hears of an action a moment after it was done.
+        running.said('CREATE CLUSTER REPLICA "dashboards"."dashboards_burst"')
         output = running.output.read_text()
         suspended = 'DROP CLUSTER REPLICA "dashboards"."r_50cc" (idle_suspend: no statement since'
         assert suspended in output
