@@ -29,6 +29,12 @@ class CaretakerError(Exception):
         self.target = target
         self.hint = hint
 
+    @property
+    def sentence(self) -> str:
+        """Return the message and what to do about it, which is said once."""
+        said = str(self)
+        return f"{said}; {self.hint}" if self.hint and self.hint not in said else said
+
 
 class TransientError(CaretakerError):
     """Nothing was applied, and the same request may succeed in a moment."""

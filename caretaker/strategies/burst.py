@@ -17,7 +17,7 @@ from caretaker.strategies.fields import (
     size_field,
     some_seconds_field,
 )
-from caretaker.strategies.late import PENDING_TIMEOUT_S, GivenUp, drop_late, given_up_of
+from caretaker.strategies.late import PENDING_TIMEOUT_S, GivenUp, drop_late, given_up_of, held_back
 from caretaker.strategies.model import Case, Dropped, Json, Planned, Replica
 from caretaker.strategies.statements import why_unwritable
 
@@ -133,10 +133,8 @@ def _add(draft: Draft, config: BurstConfig, memory: BurstMemory, others: list[Re
     if unknown:
         draft.hold(NAME, f"whether {names(unknown)} is ready is unknown")
         return
-    size, now = config.burst_replica_size, draft.case.now
-    if memory.given_up and memory.given_up.still(size, now, config.updated_at):
-        at = memory.given_up.at.isoformat()
-        draft.hold(NAME, f"{size} was given up at {at}: tried again after a day")
+    size = config.burst_replica_size
+    if held_back(draft, NAME, memory.given_up, size, config.updated_at):
         return
     waiting = [one.name for one in others] + list(draft.planned)
     reason = f"none is ready yet of: {', '.join(waiting)}"

@@ -148,32 +148,34 @@ def remembered(case: Case, problems: list[Json]) -> dict[str, Any]:
         entry = case.state.get(strategy.name)
         if entry is None:
             continue
-        wrong = None
-        version, payload = entry.get("version"), entry.get("payload")
-        if type(version) is not int or version != STATE_VERSION:
-            wrong = ("version", version, f"found {shown(version)}, expected {STATE_VERSION}")
-        elif not isinstance(payload, dict):
-            wrong = ("payload", payload, f"found {shown(payload)}, expected an object")
-        else:
-            try:
-                memories[strategy.name] = strategy.memory.read(payload)
-            except UnreadableError as error:
-                wrong = (error.key, error.value, str(error))
-        if wrong and strategy.name in configured:
-            key, value, why = wrong
-            message = f"the remembered state cannot be read, and starts afresh: {why}"
-            problems.append(problem(strategy.name, f"state.{key}", echo(value), message))
+        try:
+            memories[strategy.name] = _read(strategy.memory, entry)
+        except UnreadableError as error:
+            if strategy.name in configured:
+                message = f"the remembered state cannot be read, and starts afresh: {error}"
+                key, value = f"state.{error.key}", echo(error.value)
+                problems.append(problem(strategy.name, key, value, message))
     return memories
 
 
 def given_up(entry: Json | None, size: str, now: datetime) -> Json:
     """Return what target_size remembers, by what it remembered, once a size came to nothing."""
     memory = target_size.TargetSizeMemory()
-    if entry is not None and entry.get("version") == STATE_VERSION:
+    if entry is not None:
         with contextlib.suppress(UnreadableError):
-            memory = memory.read(entry["payload"])
+            memory = _read(memory, entry)
     memory.given_up = GivenUp(size, now)
     return {"version": STATE_VERSION, "payload": memory.payload()}
+
+
+def _read(memory: Any, entry: Json) -> Any:
+    """Return what an entry of the state remembers, or raise UnreadableError."""
+    version, payload = entry.get("version"), entry.get("payload")
+    if type(version) is not int or version != STATE_VERSION:
+        raise UnreadableError("version", version, str(STATE_VERSION))
+    if not isinstance(payload, dict):
+        raise UnreadableError("payload", payload, "an object")
+    return memory.read(payload)
 
 
 def rest(draft: Draft, heard: Mapping[str, Voice]) -> None:

@@ -47,6 +47,17 @@ def given_up_of(payload: Json) -> GivenUp | None:
     return GivenUp(remembered_text(stored, "size"), at)
 
 
+def held_back(
+    draft: Draft, strategy: str, given_up: GivenUp | None, size: str, updated_at: datetime | None
+) -> bool:
+    """Whether a size is not tried again yet; says so. `updated_at`: when its config was touched."""
+    if given_up is None or not given_up.still(size, draft.case.now, updated_at):
+        return False
+    at = given_up.at.isoformat()
+    draft.hold(strategy, f"{size} was given up at {at}: tried again after a day")
+    return True
+
+
 def drop_late(
     draft: Draft,
     strategy: str,

@@ -6,6 +6,7 @@ from caretaker.strategies import idle_suspend, target_size
 from caretaker.strategies.draft import Draft
 from caretaker.strategies.guard import no_room
 from caretaker.strategies.idle_suspend import IdleSuspendConfig, IdleSuspendMemory, Use
+from caretaker.strategies.late import held_back
 from caretaker.strategies.model import Json
 from caretaker.strategies.statements import set_replication_factor, set_size
 from caretaker.strategies.target_size import Pending, TargetSizeConfig, TargetSizeMemory
@@ -45,9 +46,7 @@ class Managed:
             return
         if target_size.awaited(draft, config, memory):
             return
-        if memory.given_up and memory.given_up.still(size, draft.case.now, config.updated_at):
-            at = memory.given_up.at.isoformat()
-            draft.hold(target_size.NAME, f"{size} was given up at {at}: tried again after a day")
+        if held_back(draft, target_size.NAME, memory.given_up, size, config.updated_at):
             return
         both = self.factor * 2
         if self.factor and (why := no_room(draft, both, self._total(self.factor, size))):

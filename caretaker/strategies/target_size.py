@@ -18,7 +18,7 @@ from caretaker.strategies.fields import (
     size_field,
     some_seconds_field,
 )
-from caretaker.strategies.late import PENDING_TIMEOUT_S, GivenUp, drop_late, given_up_of
+from caretaker.strategies.late import PENDING_TIMEOUT_S, GivenUp, drop_late, given_up_of, held_back
 from caretaker.strategies.model import Case, Dropped, Json, Planned, Replica
 from caretaker.strategies.moments import AN_AWARE_TIME, seconds
 from caretaker.strategies.statements import why_unwritable
@@ -169,12 +169,10 @@ def propose(draft: Draft, config: TargetSizeConfig, memory: TargetSizeMemory) ->
 def _create(
     draft: Draft, config: TargetSizeConfig, memory: TargetSizeMemory, others: list[Replica]
 ) -> None:
-    now, size = draft.case.now, config.target_size
+    size = config.target_size
     if awaited(draft, config, memory):
         return
-    if others and memory.given_up and memory.given_up.still(size, now, config.updated_at):
-        at = memory.given_up.at.isoformat()
-        draft.hold(NAME, f"{size} was given up at {at}: tried again after a day")
+    if others and held_back(draft, NAME, memory.given_up, size, config.updated_at):
         return
     reason = f"there is no replica of the target size {size}"
     named_so = draft.kept.get(config.name)

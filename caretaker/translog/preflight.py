@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator
 
-from caretaker.translog.model import ClusterObservation, Node
+from caretaker.disks import is_above
+from caretaker.translog.model import ClusterObservation
 from caretaker.translog.policy import ResetPolicy
-
-_PERCENT = re.compile(r"^\s*([0-9.]+)\s*%\s*$")
-_RATIO = re.compile(r"^\s*(0?\.[0-9]+|1(?:\.0+)?)\s*$")
-_SIZE = re.compile(r"^\s*([0-9.]+)\s*([kmgtp]?)i?b\s*$", re.IGNORECASE)
-_UNITS: dict[str, int] = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 
 
 def refusals(
@@ -101,7 +96,8 @@ def _visibility(cluster: ClusterObservation) -> Iterator[str]:
 
 def _room(cluster: ClusterObservation) -> Iterator[str]:
     for node in cluster.nodes:
-        if node.is_data and _above_watermark(node, cluster.low_watermark):
+        above = is_above(cluster.low_watermark, node.disk_total_bytes, node.disk_used_bytes)
+        if node.is_data and above is True:
             yield f"node {node.name} is above the low disk watermark ({cluster.low_watermark})"
     if cluster.max_shards_per_node is not None:
         budget = cluster.max_shards_per_node * sum(node.is_data for node in cluster.nodes)
@@ -110,20 +106,3 @@ def _room(cluster: ClusterObservation) -> Iterator[str]:
                 f"{cluster.open_shards} shards are open and cluster.max_shards_per_node allows "
                 f"{budget}: a restore would be refused"
             )
-
-
-def _above_watermark(node: Node, watermark: str | None) -> bool:
-    """Whether CrateDB would place no further copy on the node; unknown disks do not refuse.
-
-    A percentage or ratio is of space used, a size is of space left (CrateDB's own reading).
-    """
-    if not node.disk_total_bytes or node.disk_used_bytes is None or watermark is None:
-        return False
-    if percent := _PERCENT.match(watermark):
-        return node.disk_used_bytes * 100 > float(percent[1]) * node.disk_total_bytes
-    if ratio := _RATIO.match(watermark):
-        return node.disk_used_bytes > float(ratio[1]) * node.disk_total_bytes
-    if size := _SIZE.match(watermark):
-        left = node.disk_total_bytes - node.disk_used_bytes
-        return left < float(size[1]) * float(1024 ** _UNITS[size[2].lower()])
-    return False
