@@ -56,6 +56,14 @@ class CrateDBResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         }
         return cls(**bound)
 
+    @classmethod
+    def with_values(cls, environ: Mapping[str, str]) -> CrateDBResource:
+        """Take the values themselves, for whoever works without a run."""
+        values: dict[str, Any] = {
+            field: environ.get(variable, "") for field, variable in _VARIABLES.items()
+        }
+        return cls(**values)
+
     @property
     def settings(self) -> CrateDBSettings:
         """The fields, checked."""

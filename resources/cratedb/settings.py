@@ -136,9 +136,9 @@ def _base(url: SplitResult) -> str:
 
 def _credentials(urls: list[SplitResult], environ: Mapping[str, str]) -> tuple[str, str]:
     """Return the one pair of credentials that URLs and variables agree on."""
-    username, password = environ.get(USERNAME, ""), environ.get(PASSWORD, "")
-    names = {unquote(url.username) for url in urls if url.username} | ({username} - {""})
-    words = {unquote(url.password) for url in urls if url.password} | ({password} - {""})
+    username, password = (_on_a_line(key, environ.get(key, "")) for key in (USERNAME, PASSWORD))
+    names = {_unquoted(url.username) for url in urls if url.username} | ({username} - {""})
+    words = {_unquoted(url.password) for url in urls if url.password} | ({password} - {""})
     if len(names) > 1:
         raise InvalidSettingError(USERNAME, ", ".join(sorted(names)), _one_of("user"))
     if len(words) > 1:
@@ -150,6 +150,18 @@ def _credentials(urls: list[SplitResult], environ: Mapping[str, str]) -> tuple[s
     if ":" in name:
         raise InvalidSettingError(USERNAME, name, "a name without a colon")
     return name, word
+
+
+def _unquoted(text: str) -> str:
+    return _on_a_line(CONNECTION_STRING, unquote(text))
+
+
+def _on_a_line(key: str, text: str) -> str:
+    """Return it without the line break of a pasted file; RFC 7617 knows no control characters."""
+    found = text.removesuffix("\n").removesuffix("\r")
+    if re.search(r"[\x00-\x1f\x7f]", found):
+        raise InvalidSettingError(key, "a control character", "none in a name or a password")
+    return found
 
 
 def _one_of(what: str) -> str:

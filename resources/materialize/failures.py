@@ -121,13 +121,14 @@ def told(
     where, target = settings.shown, settings.variable
     # Without a SQLSTATE the server said nothing, unless the driver refused to ask it at all.
     unsaid = not state and not isinstance(error, _NOT_SENT)
-    maybe_done = state.startswith(_MAYBE_DONE) and _LAPSED not in text
+    rolled_back = _LAPSED in text
+    maybe_done = state.startswith(_MAYBE_DONE) and not rolled_back
     lost = late_s is not None or unsaid or maybe_done
     if late_s is not None:
         text = f"no answer within {late_s:g} s"
     if lost and sent:
         return UnknownResultError(f"{where}: {text}", target=target, hint="look before sending on")
-    if lost or (state.startswith(_PASSING) and _LAPSED not in text):
+    if lost or (state.startswith(_PASSING) and not rolled_back):
         return TransientError(f"{where}: {text}", target=target)
     return StatementRefusedError(
         f"{where}: {text}", target=target, hint=_hint(state, text, error), sqlstate=state

@@ -7,6 +7,7 @@ parameters. Nothing else in the project writes SQL for CrateDB.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from caretaker.errors import RefusedError
@@ -264,6 +265,115 @@ FROM sys.shards
 WHERE schema_name = ? AND table_name = ? AND COALESCE(partition_ident, '') IN ('', ?)
 """
 
+# ---------------------------------------------------------------------------- restarts of nodes
+
+#: The cluster's own row, as a restart needs it: id, name, master_node, graceful_stop timeout, force
+#: and min_availability, allocation enable, low disk watermark, current_user.
+RESTART_CLUSTER = """
+SELECT
+    id,
+    name,
+    master_node,
+    settings['cluster']['graceful_stop']['timeout'],
+    settings['cluster']['graceful_stop']['force'],
+    settings['cluster']['graceful_stop']['min_availability'],
+    settings['cluster']['routing']['allocation']['enable'],
+    settings['cluster']['routing']['allocation']['disk']['watermark']['low'],
+    CURRENT_USER
+FROM sys.cluster
+"""
+
+#: Where each node answers: of a cluster and its copy from the same volumes only this differs.
+NODE_ADDRESSES = "SELECT id, rest_url FROM sys.nodes"
+
+#: Members: id, name, hostname, disk total, disk used, roles.
+RESTART_NODES = """
+SELECT id, name, hostname, fs['total']['size'], fs['total']['used'], roles
+FROM sys.nodes
+ORDER BY name
+"""
+
+#: The same for servers that have no `roles` yet.
+RESTART_NODES_WITHOUT_ROLES = """
+SELECT id, name, hostname, fs['total']['size'], fs['total']['used'], NULL
+FROM sys.nodes
+ORDER BY name
+"""
+
+#: Copies by node (NULL: nowhere): node id, copies, primaries, relocating, initializing. Both ends
+#: of a move have a row each.
+COPIES_BY_NODE = """
+SELECT
+    node['id'],
+    count(*),
+    count(*) FILTER (WHERE "primary"),
+    count(*) FILTER (WHERE routing_state = 'RELOCATING'),
+    count(*) FILTER (WHERE routing_state = 'INITIALIZING')
+FROM sys.shards
+GROUP BY node['id']
+"""
+
+#: Shards of which exactly one copy is active: schema, table, partition ident, id, node id. A copy
+#: that moves is active until it has arrived; an unassigned one shows no partition.
+SOLE_COPIES = """
+SELECT
+    schema_name,
+    table_name,
+    COALESCE(partition_ident, ''),
+    id,
+    max(node['id']) FILTER (WHERE routing_state IN ('STARTED', 'RELOCATING'))
+FROM sys.shards
+GROUP BY schema_name, table_name, COALESCE(partition_ident, ''), id
+HAVING count(*) FILTER (WHERE routing_state IN ('STARTED', 'RELOCATING')) = 1
+"""
+
+#: Where tables let their shards be: schema, table, '' or partition ident, rules (object: enable,
+#: require, include, exclude, total_shards_per_node).
+TABLE_PLACEMENT = """
+SELECT table_schema, table_name, '', settings['routing']['allocation']
+FROM information_schema.tables
+WHERE number_of_shards IS NOT NULL
+"""
+
+#: The same for partitions.
+PARTITION_PLACEMENT = """
+SELECT table_schema, table_name, partition_ident, settings['routing']['allocation']
+FROM information_schema.table_partitions
+"""
+
+#: Where the cluster lets any shard be: the same rules as a table's, for all of them.
+CLUSTER_PLACEMENT = "SELECT settings['cluster']['routing']['allocation'] FROM sys.cluster"
+
+#: What filters look at: id, name, hostname, attributes (object).
+NODE_PLACES = "SELECT id, name, hostname, attributes FROM sys.nodes"
+
+#: Copies by table and node: schema, table, partition ident, node id, copies.
+COPIES_BY_TABLE = """
+SELECT schema_name, table_name, COALESCE(partition_ident, ''), node['id'], count(*)
+FROM sys.shards
+GROUP BY schema_name, table_name, COALESCE(partition_ident, ''), node['id']
+"""
+
+#: Statements that run, by node: node id, decommissions, those of them that are the given one,
+#: snapshots being written, others. Who asks for jobs is no job: a connection may lead to the very
+#: node that drains, and this statement would keep it busy for ever.
+JOBS_BY_NODE = """
+SELECT
+    node['id'],
+    count(*) FILTER (WHERE upper(ltrim(stmt)) LIKE 'ALTER CLUSTER DECOMMISSION%'),
+    count(*) FILTER (WHERE stmt = ?),
+    count(*) FILTER (WHERE upper(ltrim(stmt)) LIKE 'CREATE SNAPSHOT%'),
+    count(*) FILTER (
+        WHERE upper(ltrim(stmt)) NOT LIKE 'ALTER CLUSTER DECOMMISSION%'
+        AND stmt NOT LIKE '%sys.jobs%'
+    )
+FROM sys.jobs
+GROUP BY node['id']
+"""
+
+#: Whether a node takes new requests at all.
+ARE_YOU_THERE = "SELECT 1"
+
 # ---------------------------------------------------------------------------- what we change
 
 
@@ -285,6 +395,25 @@ def flush(target: Target) -> Statement:
     clause, values = _altered(target)
     sql = f"OPTIMIZE TABLE {clause} WITH (max_num_segments = 100000, flush = true)"
     return Statement(sql, values, target)
+
+
+def set_global(key: str, value: SqlValue, *, persistent: bool = False) -> Statement:
+    """Set a cluster setting, until the whole cluster restarts or for good."""
+    level = "PERSISTENT" if persistent else "TRANSIENT"
+    return Statement(f"SET GLOBAL {level} {quote_identifier(key)} = ?", (value,))
+
+
+def reset_global(keys: Iterable[str]) -> Statement:
+    """Clear cluster settings, on both levels: a persistent value goes, too (seen live)."""
+    return Statement("RESET GLOBAL " + ", ".join(quote_identifier(key) for key in keys))
+
+
+def decommission(node: str) -> Statement:
+    """Drain a node and let its process end; answers when it is drained, or has given up.
+
+    A literal, not a parameter: `sys.jobs` must tell whose node it is about.
+    """
+    return Statement(f"ALTER CLUSTER DECOMMISSION {quote_literal(node)}")
 
 
 def grant_dql_on_sys(user: str) -> Statement:

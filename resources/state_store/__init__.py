@@ -5,6 +5,12 @@ for one machine, PostgreSQL for several.
 """
 
 from resources.state_store.address import state_url
+from resources.state_store.restart_rows import (
+    DecommissionRow,
+    EffectRow,
+    LookRow,
+    RestartRow,
+)
 from resources.state_store.rows import (
     Attempts,
     Lock,
@@ -18,8 +24,12 @@ from resources.state_store.store import StateStore
 
 __all__ = [
     "Attempts",
+    "DecommissionRow",
+    "EffectRow",
     "Lock",
+    "LookRow",
     "OutcomeRow",
+    "RestartRow",
     "SampleRow",
     "StateStore",
     "StatementRow",

@@ -14,12 +14,13 @@ from resources.state_store.audit import Audit
 from resources.state_store.database import Database, Now
 from resources.state_store.locks import Locks
 from resources.state_store.outcomes import Outcomes
+from resources.state_store.restarts import Restarts
 from resources.state_store.samples import Samples
 from resources.state_store.schema import migrate
 from resources.state_store.tickets import Tickets
 
 
-class StateStore(Tickets, Locks, Audit, Outcomes, Samples):
+class StateStore(Tickets, Locks, Audit, Outcomes, Samples, Restarts):
     """Durable when a method returns; safe to share between threads, not across a fork.
 
     Raises TransientError where trying again may help, RefusedError where it will not, and

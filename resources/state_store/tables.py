@@ -182,3 +182,90 @@ samples = Table(
     # Time before table: trends are read, and old ones pruned, by time.
     PrimaryKeyConstraint("cluster_id", "at", "schema_name", "table_name", "partition_ident"),
 )
+
+
+#: A restart's promise, as the document that `caretaker.decommission.ticket` makes of it.
+restarts = Table(
+    "caretaker_restarts",
+    metadata,
+    Column("id", RowId, primary_key=True),
+    Column("cluster_id", ExactText, nullable=False),
+    Column("namespace", ExactText, nullable=False),
+    Column("cluster_name", ExactText, nullable=False),
+    Column("purpose", ExactText, nullable=False),
+    Column("document", ExactText, nullable=False),
+    Column("way", ExactText, nullable=False),
+    *_owner(),
+    Column("attempts", Integer, nullable=False),
+    Column("last_error", FreeText, nullable=False),
+    Column("next_try_at", UtcDateTime),
+    Column("outcome", ExactText),
+    Column("reason", FreeText, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("closed_at", UtcDateTime),
+)
+
+_RESTART_OPEN = restarts.c.closed_at.is_(None)
+
+#: Whoever has a cluster's open restart may work on it.
+one_open_restart = Index(
+    "caretaker_one_open_restart",
+    restarts.c.cluster_id,
+    unique=True,
+    sqlite_where=_RESTART_OPEN,
+    postgresql_where=_RESTART_OPEN,
+)
+
+#: Statements and deletes of a restart, each on record before it is sent.
+effects = Table(
+    "caretaker_effects",
+    metadata,
+    Column("id", RowId, primary_key=True),
+    Column("restart_id", RowId, ForeignKey(restarts.c.id), nullable=False),
+    Column("run_id", ExactText, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("effect", FreeText, nullable=False),
+    Column("began_at", UtcDateTime, nullable=False),
+    Column("ended_at", UtcDateTime),
+    Column("result", FreeText),
+    Column("reason", FreeText),
+    Index("caretaker_effects_of_restart", "restart_id", "id"),
+)
+
+#: How the decommission of each pod ended; `restart_id` is NULL where nothing was begun.
+decommissions = Table(
+    "caretaker_decommissions",
+    metadata,
+    Column("id", RowId, primary_key=True),
+    Column("restart_id", RowId, ForeignKey(restarts.c.id)),
+    Column("run_id", ExactText, nullable=False),
+    Column("cluster_id", ExactText, nullable=False),
+    Column("namespace", ExactText, nullable=False),
+    Column("cluster_name", ExactText, nullable=False),
+    Column("pod_name", ExactText, nullable=False),
+    Column("strategy", ExactText, nullable=False),
+    Column("success", Boolean, nullable=False),
+    Column("refused", Boolean, nullable=False),
+    Column("error", FreeText, nullable=False),
+    Column("duration_s", Double, nullable=False),
+    Column("restarted_in_place", Boolean, nullable=False),
+    Column("started_at", UtcDateTime),
+    Column("ended_at", UtcDateTime, nullable=False),
+    Index("caretaker_decommissions_by_time", "ended_at"),
+)
+
+#: What a restart saw of its cluster, a row for each change.
+looks = Table(
+    "caretaker_looks",
+    metadata,
+    Column("id", RowId, primary_key=True),
+    Column("restart_id", RowId, ForeignKey(restarts.c.id), nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("health", ExactText),
+    Column("allocation", ExactText),
+    Column("nodes", Integer),
+    Column("relocating", Integer),
+    Column("pod", ExactText, nullable=False),
+    Column("state", ExactText, nullable=False),
+    Index("caretaker_looks_of_restart", "restart_id", "id"),
+)

@@ -27,7 +27,7 @@ from resources.state_store.rows import (
     ticket_row_of,
     whose,
 )
-from resources.state_store.tables import locks, tickets
+from resources.state_store.tables import locks, restarts, tickets
 
 _IS_OPEN = tickets.c.closed_at.is_(None)
 
@@ -96,10 +96,20 @@ class Tickets(Part):
             .where(locks.c.owner_run_id == run_id, locks.c.released_at.is_(None))
             .values(heartbeat_at=now)
         )
+        beat_restarts = (
+            update(restarts)
+            .where(
+                restarts.c.owner_run_id == run_id,
+                restarts.c.closed_at.is_(None),
+                restarts.c.next_try_at.is_(None),
+            )
+            .values(heartbeat_at=now)
+        )
         with self._database.write() as connection:
             # Locks first, always in this order: two runs' heartbeats cannot wait for each other.
             count = connection.execute(beat_locks).rowcount
-            return count + connection.execute(beat_tickets).rowcount
+            count += connection.execute(beat_tickets).rowcount
+            return count + connection.execute(beat_restarts).rowcount
 
     def take_over(self, ticket: ResetTicket, owner: Owner) -> ResetTicket:
         """Make it the new owner's, one epoch on; of several who try, one succeeds."""

@@ -1,0 +1,1 @@
+"""Kubernetes, as far as a restart of CrateDB needs it."""
