@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from resources.cratedb.resource import CrateDBResource
+from resources.kubernetes.resource import KubernetesResource
 from resources.materialize.resource import MaterializeResource
 from resources.mongodb.resource import MongoDBResource
 from resources.mysql.resource import MySQLResource
@@ -13,6 +14,7 @@ def resources() -> dict[str, object]:
     """Return every resource under the name that ops ask for."""
     return {
         "cratedb": CrateDBResource.from_variables(),
+        "kubernetes": KubernetesResource.from_variables(),
         "materialize": MaterializeResource.from_variables(),
         "mysql": MySQLResource.from_variables(),
         "mongodb": MongoDBResource.from_variables(),

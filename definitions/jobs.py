@@ -9,6 +9,25 @@ from definitions.retries import BEFORE_THE_FIRST_TICKET, READS_AND_REPEATABLE_WR
 from ops.binlog import setup, sync
 from ops.binlog_config import BinlogSetupConfig, BinlogSyncConfig, BinlogVerifyConfig
 from ops.binlog_verify import verify_tables
+from ops.decommission import (
+    await_green,
+    await_pod,
+    check_health,
+    conclude_restart,
+    decommission,
+    delete_pod,
+    detect_strategy,
+    prepare,
+    record_restart,
+    record_restarts,
+    reset_allocation,
+    restart_in_turn,
+)
+from ops.decommission_config import (
+    PodDecommissionConfig,
+    PodRestartConfig,
+    RollingRestartConfig,
+)
 from ops.logs import event_logger
 from ops.strategies import (
     apply,
@@ -201,6 +220,104 @@ def binlog_setup() -> None:
 def binlog_verify() -> None:
     """Compare, and fail where a row differs."""
     verify_tables()
+
+
+_RESTARTS = {"caretaker/wing": "decommission", "dagster/max_retries": "0"}
+
+
+@dg.config_mapping
+def pod_decommission_options(options: PodDecommissionConfig) -> dict[str, Any]:
+    """Turn the options of one decommission into Dagster's run config."""
+    return _of_a_pod({**options.model_dump(), "goal": "decommission"})
+
+
+@dg.config_mapping
+def pod_restart_options(options: PodRestartConfig) -> dict[str, Any]:
+    """Turn the options of one pod's restart into Dagster's run config."""
+    return _of_a_pod({**options.model_dump(), "goal": "restart"})
+
+
+def _of_a_pod(options: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "ops": {"detect_strategy": {"config": options}},
+        "execution": {"config": {}},
+        "loggers": _LOGGERS,
+    }
+
+
+@dg.config_mapping
+def rolling_restart_options(options: RollingRestartConfig) -> dict[str, Any]:
+    """Turn the options of a rolling restart into Dagster's run config."""
+    return _one_step("restart_in_turn", options)
+
+
+@dg.job(
+    config=pod_decommission_options,
+    # One process: the statement that drains is answered in the very five seconds in which the
+    # next step deletes the pod.
+    executor_def=dg.in_process_executor,
+    tags=_RESTARTS,
+    logger_defs={"console": event_logger},
+    description=(
+        "Take one CrateDB node out: by its preStop hook where that runs dc_util, else by ALTER "
+        "CLUSTER DECOMMISSION, with every setting put back. Its StatefulSet makes the pod anew, "
+        "which is not waited for: `pod_restart` does."
+    ),
+)
+def pod_decommission() -> None:
+    """Take one node out; its return is its StatefulSet's, and nobody waits for it here."""
+    checked = check_health.with_retry_policy(BEFORE_THE_FIRST_TICKET)(
+        detect_strategy.with_retry_policy(BEFORE_THE_FIRST_TICKET)()
+    )
+    out = reset_allocation(delete_pod(decommission(prepare(checked))))
+    conclude_restart(record_restart(await_green(await_pod(out))))
+
+
+@dg.job(
+    config=pod_restart_options,
+    executor_def=dg.in_process_executor,
+    tags=_RESTARTS,
+    logger_defs={"console": event_logger},
+    description=(
+        "Restart one CrateDB pod without losing a copy of the data, and see it Ready, its node "
+        "back and the cluster GREEN."
+    ),
+)
+def pod_restart() -> None:
+    """Restart one pod."""
+    checked = check_health.with_retry_policy(BEFORE_THE_FIRST_TICKET)(
+        detect_strategy.with_retry_policy(BEFORE_THE_FIRST_TICKET)()
+    )
+    out = reset_allocation(delete_pod(decommission(prepare(checked))))
+    conclude_restart(record_restart(await_green(await_pod(out))))
+
+
+@dg.job(
+    config=rolling_restart_options,
+    executor_def=dg.in_process_executor,
+    tags=_RESTARTS,
+    logger_defs={"console": event_logger},
+    description=(
+        "Restart CrateDB clusters pod by pod, the elected master last, GREEN and at rest between "
+        "two pods; stop at the first failure. With ticket_id: finish what a dead run began."
+    ),
+)
+def rolling_restart() -> None:
+    """One loop over all pods."""
+    conclude_restart(record_restarts(restart_in_turn()))
+
+
+#: Not `@dg.job`: the UI then knows that this run makes the assets, and draws their lineage.
+restart_report = dg.define_asset_job(
+    "restart_report",
+    selection=dg.AssetSelection.assets("crate_cluster_health", "restarts"),
+    tags={"caretaker/wing": "decommission"},
+    op_retry_policy=BEFORE_THE_FIRST_TICKET,
+    description=(
+        "Look at every CrateDB cluster of the namespace, and judge how its restarts went. "
+        "Changes nothing."
+    ),
+)
 
 
 _STRATEGIES = {"caretaker/wing": "strategies", "dagster/retry_strategy": "ALL_STEPS"}

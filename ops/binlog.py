@@ -21,6 +21,7 @@ from ops.binlog_syncer import Summary, Syncer
 from ops.errors import final_errors, step_errors
 from ops.events import Event, emit
 from ops.logs import STARTED_BY
+from ops.stops import heard_stops
 from resources.mongodb.offsets import Holder
 from resources.mongodb.resource import MongoDBResource
 from resources.mongodb.settings import Protocol
@@ -80,10 +81,11 @@ def _run(
     context: dg.OpExecutionContext, syncer: Syncer, guard: RunGuard, observer: Observer
 ) -> Summary:
     def look_around() -> None:
+        stop_again()
         guard.look_around()
         observer.look_around()
 
-    with syncer:
+    with heard_stops() as stop_again, syncer:
         try:
             return syncer.run(look_around)
         except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt):

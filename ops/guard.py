@@ -6,12 +6,14 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from caretaker.errors import CaretakerError, FencedError
 from caretaker.ownership import HEARTBEAT_EVERY_S
+from ops.logs import STARTED_BY
+from ops.stops import heard_stops
 from resources.clock import Clock
 from resources.state_store import StateStore
 
@@ -24,18 +26,30 @@ class OrphanedError(CaretakerError):
     """The process that would have told us to stop is gone."""
 
 
+def _nothing() -> None:
+    """Raise no stop."""
+
+
 #: How long a step that is done waits for its last heartbeat: a store may hang.
 FAREWELL_S = 0.5
 
 
 @dataclass
 class Guard:
-    """Sleeps for a step, and looks around while it does."""
+    """Sleeps for a step, and looks around while it does.
+
+    Attributes:
+        watch_parent: Off where a person started the process: a shell that ends tells nothing.
+        stop_again: Raises a stop that was swallowed on its way, of a step whose first stop ends
+            its looking around.
+    """
 
     clock: Clock
     parent_pid: int
     heart_stopped: threading.Event
     held: set[int] = field(default_factory=set)
+    watch_parent: bool = True
+    stop_again: Callable[[], None] = _nothing
 
     def pause(self, seconds: float) -> None:
         """Sleep, in naps; raise OrphanedError once the parent is gone."""
@@ -51,12 +65,24 @@ class Guard:
         Killing a run's worker with -9 leaves the step's own process alive under the multiprocess
         executor (dagster.md, trap 2), and nobody can signal it any more.
         """
-        if os.getppid() != self.parent_pid:
+        self.stop_again()
+        if self.watch_parent and os.getppid() != self.parent_pid:
             raise OrphanedError(f"the parent process {self.parent_pid} died", target="run")
         # Our parent may be a fork server that outlives the worker for as long as we do.
         worker = multiprocessing.parent_process()
         if worker is not None and not worker.is_alive():
             raise OrphanedError(f"the run's process {worker.pid} died", target="run")
+
+    @contextmanager
+    def heeding_stops(self) -> Iterator[None]:
+        """Let no stop be swallowed while the block runs; what comes after it is left in peace."""
+        with heard_stops() as again:
+            self.stop_again = again
+            try:
+                yield
+                self.stop_again()
+            finally:
+                self.stop_again = _nothing
 
 
 @contextmanager
@@ -83,8 +109,18 @@ def deaf_to_the_echo() -> Iterator[None]:
         hear_again()
 
 
+def supervised(run_tags: Mapping[str, str]) -> bool:
+    """Whether our parent is who may tell us to stop: a run's own process, or who launched the run.
+
+    The command line's run has a shell for a parent, except in the processes of its steps.
+    """
+    return STARTED_BY not in run_tags or multiprocessing.parent_process() is not None
+
+
 @contextmanager
-def heartbeat(store: StateStore, run_id: str, clock: Clock) -> Iterator[Guard]:
+def heartbeat(
+    store: StateStore, run_id: str, clock: Clock, *, watch_parent: bool = True
+) -> Iterator[Guard]:
     """Beat for every open ticket and lock of the run, every 5 s, while the block runs.
 
     A beat that fails is tried again with the next one: a store that is away for a moment must not
@@ -105,7 +141,7 @@ def heartbeat(store: StateStore, run_id: str, clock: Clock) -> Iterator[Guard]:
     thread = threading.Thread(target=beat, name="caretaker-heartbeat", daemon=True)
     thread.start()
     try:
-        yield Guard(clock=clock, parent_pid=os.getppid(), heart_stopped=stop, held=held)
+        yield Guard(clock, os.getppid(), stop, held, watch_parent)
     finally:
         stop.set()
         thread.join(timeout=FAREWELL_S)

@@ -26,6 +26,9 @@ LEVELS = ("ERROR", "WARNING", "INFO", "DEBUG")
 #: Tag of a run that the command line started, and reports on itself.
 STARTED_BY = "caretaker/started_by"
 
+#: Tag of a restart job's run that has taken a cluster: from there on, something may change.
+BEGAN = "caretaker/began"
+
 _as_json = structlog.processors.JSONRenderer(ensure_ascii=False)
 _format_exception = structlog.processors.format_exc_info
 

@@ -9,11 +9,20 @@ from datetime import datetime
 
 import dagster as dg
 
-from caretaker.ownership import Signs, is_dead
+from caretaker.ownership import Signs, describe, is_dead
 from caretaker.translog.model import Owner
 from resources import process
 from resources.clock import utc_now
 
+#: A run that has a ticket or a lock has left the queue: these are what Dagster calls it then.
+_SHOWN_AT_WORK = frozenset(
+    {
+        dg.DagsterRunStatus.NOT_STARTED,
+        dg.DagsterRunStatus.STARTING,
+        dg.DagsterRunStatus.STARTED,
+        dg.DagsterRunStatus.CANCELING,
+    }
+)
 _FINISHED = frozenset(
     {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 )
@@ -37,6 +46,26 @@ def death_seen_from(instance: dg.DagsterInstance) -> Callable[[Owner, datetime |
         return is_dead(heartbeat_at, utc_now(), _signs(owner, instance))
 
     return judge
+
+
+def end_ghost(instance: dg.DagsterInstance, owner: Owner, heartbeat_at: datetime | None) -> bool:
+    """Tell Dagster that a run has ended which it shows at work and whose owner is dead.
+
+    Such a run would stay STARTED for ever (dagster.md, trap 3), and take the place of another. It
+    has failed; one that an operator had terminated is canceled, which whoever finishes its work
+    obeys.
+    """
+    run = instance.get_run_by_id(owner.run_id)
+    if run is None or run.status not in _SHOWN_AT_WORK:
+        return False
+    if not death_seen_from(instance)(owner, heartbeat_at):
+        return False
+    text = f"caretaker: nobody is at work on it any more: {describe(owner)} is dead"
+    if run.status is dg.DagsterRunStatus.CANCELING:
+        instance.report_run_canceled(run, text)
+    else:
+        instance.report_run_failed(run, text)
+    return True
 
 
 def _signs(owner: Owner, instance: dg.DagsterInstance) -> Signs:

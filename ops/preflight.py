@@ -30,6 +30,11 @@ def why_not_to_begin(hands: Hands, cluster_id: str, policy: ResetPolicy) -> list
                 f"{ticket.target} waits to be restored (ticket {ticket.id} of run "
                 f"{ticket.owner.run_id}): caretaker translogs --resume"
             )
+    reasons += [
+        f"{restart.cluster} is being restarted (ticket r{restart.id} of run "
+        f"{restart.owner.run_id}): caretaker tickets"
+        for restart in hands.store.open_restarts(cluster_id)
+    ]
     if reasons:
         return reasons
     cluster = hands.reading(lambda: hands.crate.observe_cluster(frozenset(own)))

@@ -403,7 +403,8 @@ class Reset:
         is one; it goes on after the table is back.
         """
         try:
-            yield
+            with self._hands.guard.heeding_stops():
+                yield
         except FencedError as error:
             self._yield(error)
         except CaretakerError as error:

@@ -12,7 +12,7 @@ from caretaker.errors import CaretakerError
 from caretaker.translog.outcome import ResetResult
 from caretaker.translog.policy import ResetPolicy
 from ops.events import Event, emit
-from ops.guard import heartbeat
+from ops.guard import heartbeat, supervised
 from ops.hands import Hands
 from ops.owners import owner_of
 from ops.translog_history import REPLICAS_ARE_BACK, RESETS, ResetHistory
@@ -52,7 +52,10 @@ def hands(
     """Give a step its clients, its owner record and its voice, its heart beating meanwhile."""
     clock = Clock()
     owner = owner_of(context.run_id, a_process_each=policy.concurrent > 1)
-    with cratedb.client() as crate, heartbeat(state.store, context.run_id, clock) as guard:
+    beating = heartbeat(
+        state.store, context.run_id, clock, watch_parent=supervised(context.run_tags)
+    )
+    with cratedb.client() as crate, beating as guard:
         yield Hands(crate, state.store, clock, guard, owner, lambda event: emit(context, event))
 
 

@@ -8,9 +8,8 @@ from typing import Protocol
 
 import dagster as dg
 
-from caretaker.ownership import describe
 from caretaker.translog.model import Owner
-from ops.owners import death_seen_from
+from ops.owners import death_seen_from, end_ghost
 
 _UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
@@ -19,8 +18,6 @@ _UNFINISHED = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
-#: A run that has a ticket or a lock has left the queue: these are what Dagster calls it then.
-_SHOWN_AT_WORK = frozenset(_UNFINISHED) - {dg.DagsterRunStatus.QUEUED}
 _STOPPED = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 #: A younger run is believed: it may still be connecting, and has no ticket to show.
@@ -68,27 +65,24 @@ def live_run(
 
 
 def end_ghosts(instance: dg.DagsterInstance, holders: Iterable[Holder]) -> list[str]:
-    """Tell Dagster that runs whose owners are all dead have failed; return their ids.
+    """Tell Dagster that runs whose owners are all dead have ended; return their ids.
 
     Such a run would stay STARTED for ever (dagster.md, trap 3), and a run that may exist once only
     would wait in the queue behind it as long. A run of which one owner lives is at work.
     """
     seen_dead = death_seen_from(instance)
-    gone: dict[str, Owner] = {}
+    gone: dict[str, Holder] = {}
     at_work: set[str] = set()
     for holder in holders:
         if seen_dead(holder.owner, holder.heartbeat_at):
-            gone[holder.owner.run_id] = holder.owner
+            gone[holder.owner.run_id] = holder
         else:
             at_work.add(holder.owner.run_id)
-    ended = []
-    for run_id in sorted(gone.keys() - at_work):
-        run = instance.get_run_by_id(run_id)
-        if run is not None and run.status in _SHOWN_AT_WORK:
-            text = f"caretaker: nobody is at work on it any more: {describe(gone[run_id])} is dead"
-            instance.report_run_failed(run, text)
-            ended.append(run_id)
-    return ended
+    return [
+        run_id
+        for run_id in sorted(gone.keys() - at_work)
+        if end_ghost(instance, gone[run_id].owner, gone[run_id].heartbeat_at)
+    ]
 
 
 def last_stopped(
