@@ -9,7 +9,6 @@ from caretaker.errors import CaretakerError
 from caretaker.strategies.policy import CRASH_LOOKBACK_S
 from caretaker.strategies.signals import ACTIVITY_LOOKBACK_S
 from console.diagnosis import Diagnosis
-from console.runs import sentence
 from resources.materialize.client import Identity, Materialize
 from resources.materialize.look import Look, Looker
 from resources.materialize.resource import open_store
@@ -39,7 +38,7 @@ def materialize() -> Iterator[Diagnosis]:
             finally:
                 store.close()
         except CaretakerError as error:
-            yield Diagnosis(_SYSTEM, "tables", "fail", sentence(error))
+            yield Diagnosis(_SYSTEM, "tables", "fail", error.sentence)
         if stored is not None:
             where = "Materialize" if store.in_materialize else store.shown
             yield from _tables(stored, where)

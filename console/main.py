@@ -13,9 +13,8 @@ import click
 from click.exceptions import NoArgsIsHelpError
 
 from caretaker.errors import CaretakerError, UnsafeError
-from console import binlog, doctor, lab, strategies, tickets, translog
+from console import binlog, decommission, doctor, lab, strategies, tickets, translog
 from console.environment import load_env_file, use_log_format
-from console.runs import sentence
 from ops.logs import FORMATS, say
 
 #: Verbs whose every error before the first change exits with 1, usage errors included.
@@ -41,6 +40,8 @@ def cli() -> None:
 cli.add_command(translog.translogs)
 cli.add_command(translog.translogs, "problematic-translogs")
 cli.add_command(binlog.binlog)
+cli.add_command(decommission.decommission)
+cli.add_command(decommission.restart)
 cli.add_command(strategies.strategies)
 cli.add_command(tickets.tickets)
 cli.add_command(doctor.doctor)
@@ -74,10 +75,10 @@ def run(program: click.Group, name: str, given: Sequence[str], *, safe: bool = F
         say("stopped")
         sys.exit(1)
     except UnsafeError as error:
-        say(sentence(error))
+        say(error.sentence)
         sys.exit(1 if safe else 3)
     except CaretakerError as error:
-        say(sentence(error))
+        say(error.sentence)
         sys.exit(1)
     except Exception as error:  # noqa: BLE001 - whatever it is, nobody reads a traceback at night
         say(_unexpected(error), error)

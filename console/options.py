@@ -12,6 +12,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from caretaker.errors import InvalidSettingError
 from ops.binlog_config import BinlogSetupConfig, BinlogSyncConfig, BinlogVerifyConfig
+from ops.decommission_config import PodDecommissionConfig, RollingRestartConfig
 from ops.logs import FORMATS
 from ops.strategies_config import ClusterStrategiesConfig, WipeStrategyStateConfig
 from ops.translog_config import TranslogReportConfig, TranslogResetConfig, TranslogRestoreConfig
@@ -25,6 +26,8 @@ M = TypeVar(
     BinlogSyncConfig,
     BinlogSetupConfig,
     BinlogVerifyConfig,
+    PodDecommissionConfig,
+    RollingRestartConfig,
     ClusterStrategiesConfig,
     WipeStrategyStateConfig,
 )
@@ -54,6 +57,14 @@ def log_format_option(command: F) -> F:
     )(command)
 
 
+def kube_options(command: F) -> F:
+    """Let a verb name a context and a namespace, as kubectl does."""
+    command = click.option("--context", metavar="NAME", help="Context of the kubeconfig.")(command)
+    return click.option(
+        "-n", "--namespace", metavar="NAME", help="Namespace.  [default: the context's]"
+    )(command)
+
+
 def with_config_file(
     path: Path | None,
     flags: dict[str, Any],
@@ -63,8 +74,9 @@ def with_config_file(
     """Return the job's run config: what the file says, where no flag says otherwise.
 
     A file that cannot be read, is no mapping, or has an unknown key or a value of a wrong type is
-    refused, naming file and key. Keys of `others` are known, and left out: one file may serve
-    several verbs. A key without a value is one that is not given.
+    refused, naming file and key; a key that is needed and nowhere given is a usage error. Keys of
+    `others` are known, and left out: one file may serve several verbs. A key without a value is one
+    that is not given.
     """
     known = {key for each in (model, *others) for key in each.model_fields}
     said = _read(path)
@@ -89,6 +101,9 @@ def _checked(model: type[M], given: dict[str, Any], names: dict[str, str]) -> M:
         except ValidationError as error:
             allowed = error.errors()[0]["msg"].removeprefix("Input should be ")
             raise InvalidSettingError(_name(key, names), value, allowed) from None
+    for key, field in model.model_fields.items():
+        if field.is_required() and key not in options:
+            raise click.UsageError(f"name the {key.upper()}")
     checked = model(**options)
     try:
         checked.policy()

@@ -17,9 +17,10 @@ from dagster._core.instance.ref import InstanceRef
 
 from caretaker.errors import CaretakerError, InvalidSettingError, RefusedError, UnsafeError
 from console.environment import require_dagster_home
+from console.hangup import hangup_is_a_stop
 from ops.binlog_standing import RESUMED
 from ops.errors import DECLINED, failure_text
-from ops.logs import STARTED_BY
+from ops.logs import BEGAN, STARTED_BY
 
 
 def translog_reset() -> dg.JobDefinition:
@@ -52,6 +53,16 @@ def binlog_verify() -> dg.JobDefinition:
     return _job("binlog_verify")
 
 
+def pod_decommission() -> dg.JobDefinition:
+    """Return the job with its resources."""
+    return _job("pod_decommission")
+
+
+def rolling_restart() -> dg.JobDefinition:
+    """Return the job with its resources."""
+    return _job("rolling_restart")
+
+
 def cluster_strategies() -> dg.JobDefinition:
     """Return the job with its resources."""
     return _job("cluster_strategies")
@@ -78,6 +89,8 @@ _JOBS = {
         binlog_sync,
         binlog_setup,
         binlog_verify,
+        pod_decommission,
+        rolling_restart,
         cluster_strategies,
         wipe_strategy_state,
     )
@@ -97,7 +110,7 @@ class Stops:
 
     @property
     def count(self) -> int:
-        """SIGINT and SIGTERM so far."""
+        """SIGINT and SIGTERM so far, and what became one."""
         with contextlib.suppress(BlockingIOError):
             self._count += sum(number in _STOPPING for number in self._heard.recv(4096))
         return self._count
@@ -114,7 +127,7 @@ _OVERRIDES: dict[str, Any] = {
     },
 }
 
-#: Steps from which on something may be changed.
+#: Steps from which on something may be changed; the restart jobs' runs say it themselves.
 _CHANGING = ("drain", "take_over")
 
 #: Tells this call's run from any other, when the call ends without its result.
@@ -129,9 +142,9 @@ class RunEnd:
         outputs: By name of the step, for those that were asked for and got that far.
         failure: The sentence of the step that failed the run; '' where it succeeded.
         declined: It was a safety check that refused.
-        began: A step that changes tables was started.
+        began: It got so far that something may be changed.
         target: What the failure is about: a table, a setting's key; '' where it does not say.
-        stops: Ctrl-C and SIGTERM that came while it ran.
+        stops: Ctrl-C, SIGTERM and hangups that came while it ran.
     """
 
     run_id: str
@@ -228,8 +241,11 @@ def _run_of(instance: dg.DagsterInstance, invocation: str) -> str:
 
 
 def _began(instance: dg.DagsterInstance, run_id: str) -> bool:
-    """Whether a table was on its way: from `drain` or `take_over` on, something may be changed."""
-    started = instance.get_run_step_stats(run_id) if run_id else []
+    """Whether a table was on its way, or a cluster taken: from there on, something may change."""
+    run = instance.get_run_by_id(run_id) if run_id else None
+    if run is None or BEGAN in run.tags:
+        return run is not None
+    started = instance.get_run_step_stats(run_id)
     return any(stats.step_key.startswith(_CHANGING) for stats in started)
 
 
@@ -277,6 +293,8 @@ def _failure(result: Any) -> tuple[str, bool, str]:
 def counted_stops() -> Iterator[Stops]:
     """Count SIGINT and SIGTERM, whoever handles them; both raise KeyboardInterrupt meanwhile.
 
+    A terminal that is closed is a SIGTERM as well, unless nohup said that it should be none.
+
     Dagster installs handlers of its own while it runs a job; the interpreter's wake-up socket
     hears every signal all the same. SIGINT, too: a shell starts `caretaker ... &` with SIGINT
     ignored, and Dagster would have SIGTERM ignored like it (dagster.md, trap 8).
@@ -287,7 +305,8 @@ def counted_stops() -> Iterator[Stops]:
     before_fd = signal.set_wakeup_fd(pythons.fileno(), warn_on_full_buffer=False)
     before = {number: signal.signal(number, signal.default_int_handler) for number in _STOPPING}
     try:
-        yield Stops(ours)
+        with hangup_is_a_stop():
+            yield Stops(ours)
     finally:
         signal.set_wakeup_fd(before_fd)
         for number, handler in before.items():
@@ -298,16 +317,14 @@ def counted_stops() -> Iterator[Stops]:
 
 @contextlib.contextmanager
 def deaf_to_stops() -> Iterator[None]:
-    """Let nothing cut off the account of what a run did; a run within it hears them again."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in _STOPPING}
+    """Let nothing cut off the account of what a run did; a run within it hears them again.
+
+    But not SIGHUP: what is put back there is put back though its terminal is gone.
+    """
+    deaf_to = (*_STOPPING, signal.SIGHUP)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in deaf_to}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def sentence(error: CaretakerError) -> str:
-    """Return an error as one line, with what to do about it."""
-    said = str(error)
-    return f"{said}; {error.hint}" if error.hint and error.hint not in said else said
