@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 from lab.faults import Fault, from_json
+from lab.listening import PromptShutdown
 
 if TYPE_CHECKING:
     from lab.cratedb.laboratory import LabCrateDB
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 Body = dict[str, Any]
 
 
-class ControlServer(ThreadingHTTPServer):
+class ControlServer(PromptShutdown, ThreadingHTTPServer):
     """Serves one lab's levers as JSON over HTTP on loopback."""
 
     daemon_threads = True
@@ -50,8 +51,7 @@ class ControlServer(ThreadingHTTPServer):
 
     def start(self) -> ControlServer:
         """Serve in a thread of its own."""
-        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05},
-                         name="lab-control", daemon=True).start()  # fmt: skip
+        threading.Thread(target=self.serve_forever, name="lab-control", daemon=True).start()
         return self
 
     def stop(self) -> None:

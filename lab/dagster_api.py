@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import urllib.request
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # Whatever is not one of these has ended.
 _LIVE = ["QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING"]
@@ -33,13 +36,21 @@ class DagsterAPI:
         statuses = found["instance"]["daemonHealth"]["allDaemonStatuses"]
         return all(each["healthy"] for each in statuses if each["required"])
 
+    def is_on(self, sensor: str) -> bool:
+        """Tell whether a sensor is started."""
+        found = self._ask(
+            """query ($selector: SensorSelector!) {
+                 sensorOrError(sensorSelector: $selector) {
+                   ... on Sensor { sensorState { status } }
+                 }
+               }""",
+            selector=self._selector(sensorName=sensor),
+        )["sensorOrError"]
+        return bool(found) and found["sensorState"]["status"] == "RUNNING"
+
     def switch_on(self, sensor: str) -> None:
         """Start a sensor."""
-        selector = {
-            "repositoryName": "__repository__",
-            "repositoryLocationName": self.location,
-            "sensorName": sensor,
-        }
+        selector = self._selector(sensorName=sensor)
         answer = self._ask(
             """mutation ($selector: SensorSelector!) {
                  startSensor(sensorSelector: $selector) {
@@ -73,6 +84,30 @@ class DagsterAPI:
             for schedule in repository["schedules"]:
                 self._stop("stopRunningSchedule", "scheduleSelectorId", schedule["scheduleState"])
 
+    def launch(self, job: str, config: Mapping[str, Any]) -> str:
+        """Launch a job as the button on its page does, and return the id of the run."""
+        answer = self._ask(
+            """mutation ($params: ExecutionParams!) {
+                 launchRun(executionParams: $params) {
+                   __typename ... on LaunchRunSuccess { run { runId } } ... on Error { message }
+                 }
+               }""",
+            params={
+                "selector": self._selector(pipelineName=job),
+                "runConfigData": dict(config),
+            },
+        )["launchRun"]
+        if answer["__typename"] != "LaunchRunSuccess":
+            raise DagsterAPIError(f"{job} does not start: {answer.get('message')}")
+        return str(answer["run"]["runId"])
+
+    def is_live(self, run: str) -> bool:
+        """Tell whether a run has not ended yet."""
+        found = self._ask(
+            "query ($run: ID!) { runOrError(runId: $run) { ... on Run { status } } }", run=run
+        )
+        return found["runOrError"].get("status") in _LIVE
+
     def live_runs(self) -> list[str]:
         """Return the ids of runs that are queued, running or ending."""
         found = self._ask(
@@ -91,6 +126,13 @@ class DagsterAPI:
                }""",
             runs=runs,
         )
+
+    def _selector(self, **what: str) -> dict[str, str]:
+        return {
+            "repositoryName": "__repository__",
+            "repositoryLocationName": self.location,
+            **what,
+        }
 
     def _stop(self, mutation: str, selector: str, state: dict[str, Any]) -> None:
         if state["status"] == "RUNNING":

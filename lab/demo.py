@@ -24,6 +24,7 @@ from caretaker.errors import CaretakerError
 from lab.cluster_sizes import ClusterSizes
 from lab.control import LabControl, LabUnreachableError
 from lab.dagster_api import DagsterAPI, DagsterAPIError
+from lab.pod_restarts import PodRestarts
 from lab.row_changes import RowChanges
 from lab.supervisor import (
     Child,
@@ -110,6 +111,7 @@ class Wings:
 
     rows: RowChanges
     sizes: ClusterSizes
+    pods: PodRestarts
 
 
 def main() -> int:
@@ -164,7 +166,8 @@ def _start(place: Place, wings: Wings, supervisor: Supervisor, dagster: DagsterA
     began = time.monotonic()
     say("starting a laboratory and Dagster on this machine; nothing of yours is touched")
     first, then = _children(place, dagster)
-    for group in ((*wings.rows.children(), *wings.sizes.children(), *first), then):
+    beside = (*wings.rows.children(), *wings.sizes.children(), *wings.pods.children())
+    for group in ((*beside, *first), then, (wings.pods.user(place.ui, LOCATION),)):
         for child in group:
             supervisor.launch(child)
         for child in group:
@@ -186,9 +189,11 @@ translog: a CrateDB of three nodes at http://127.0.0.1:{place.crate_port}, in pu
 its tables pile up translogs, and another one does every minute or two.
 {wings.rows.said_at_start()}
 {wings.sizes.said_at_start()}
+{wings.pods.said_at_start()}
 
 From another terminal: cd {place.folder}
   {_CARETAKER} strategies dry-run   what would be done to its clusters now, and why
+  {_CARETAKER} restart plant --dry-run   the whole plan of a rolling restart, in order
   {_CARETAKER} binlog status        how far the audit trail is; tail, history and undo look into it
   {_CARETAKER} doctor               what works, what would be refused, what to change
 
@@ -236,13 +241,13 @@ def _children(place: Place, dagster: DagsterAPI) -> tuple[Sequence[Child], Seque
 
 
 def _watch(place: Place, wings: Wings, supervisor: Supervisor) -> NoReturn:
-    """Keep all running, and say how each repair ended, what becomes of rows and of clusters."""
+    """Keep all running, and say how each repair ended, what becomes of rows, clusters and pods."""
     ended = _outcomes(place)
     while True:
         supervisor.tick()
         for line in ended():
             say(line)
-        for line in (*wings.rows.news(), *wings.sizes.news()):
+        for line in (*wings.rows.news(), *wings.sizes.news(), *wings.pods.news()):
             say(f"{_now()}  {line}")
         time.sleep(0.5)
 
@@ -408,9 +413,11 @@ def _prepare(folder: Path, ui_port: int) -> tuple[Place, Wings]:
     rows = RowChanges(folder, _free_ports(27217), _free_ports(23306), downloads)
     rows.write_down()
     sizes = ClusterSizes(folder, _free_ports(6875), _free_ports(6899))
+    pods = PodRestarts(folder, _free_ports(6443), _free_ports(6444), _free_ports(6445))
     settings = {
         **rows.environment,
         **sizes.environment,
+        **pods.environment,
         "CRATE_CONNECTION_STRING": ",".join(f"http://127.0.0.1:{port}" for port in nodes),
         "DAGSTER_HOME": str(place.dagster_home),
         "DAGSTER_DISABLE_TELEMETRY": "yes",
@@ -423,7 +430,7 @@ def _prepare(folder: Path, ui_port: int) -> tuple[Place, Wings]:
         "PYTHONUNBUFFERED": "1",
     }
     os.chdir(folder)
-    return place, Wings(rows, sizes)
+    return place, Wings(rows, sizes, pods)
 
 
 def _free_ports(first: int, count: int = 1) -> int:

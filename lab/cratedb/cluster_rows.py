@@ -23,7 +23,7 @@ def nodes(world: World) -> Iterator[Row]:
         yield {
             "id": node.id,
             "name": node.name,
-            "hostname": node.name,
+            "hostname": node.hostname or node.name,
             "roles": ["data", "master_eligible"],
             "is_master": node.id == world.master,
             "rest_url": f"127.0.0.1:{node.port}",

@@ -111,8 +111,14 @@ class ClusterSettings:
             *parents, last = name.split(".")
             for parent in parents:
                 here = here.setdefault(parent, {})
-            here[last] = {} if _TYPES[name] == OPEN else self.get(name)
+            here[last] = self._below(name) if _TYPES[name] == OPEN else self.get(name)
         return out
+
+    def _below(self, name: str) -> dict[str, Any]:
+        """Return what was set of a filter such as `cluster.routing.allocation.exclude`."""
+        found = {**self.persistent, **self.transient}
+        head = f"{name}."
+        return {key.removeprefix(head): found[key] for key in found if key.startswith(head)}
 
 
 def _accept(name: str, value: object) -> Any:

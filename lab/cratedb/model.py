@@ -26,6 +26,8 @@ class Node:
     member: bool = True
     draining: bool = False
     serving: bool = True
+    #: Where it runs, as sys.nodes has it; its own name where nobody says otherwise.
+    hostname: str = ""
     disk_size: int = 1024 * 1024 * _MB
     disk_used: int = 200 * 1024 * _MB
     version: str | None = None

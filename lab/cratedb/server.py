@@ -21,6 +21,7 @@ from lab.cratedb.journal import Entry, Journal
 from lab.cratedb.misbehaviour import GoneError, misbehave
 from lab.cratedb.model import Node
 from lab.faults import Faults
+from lab.listening import PromptShutdown
 
 _REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden",
             404: "Not Found", 405: "Method Not Allowed", 409: "Conflict",
@@ -32,7 +33,7 @@ _RESET = struct.pack("ii", 1, 0)
 _ROOT_503_AFTER_S = 3.0
 
 
-class NodeServer(ThreadingHTTPServer):
+class NodeServer(PromptShutdown, ThreadingHTTPServer):
     """Listens for one node and remembers its connections, to cut them when the node dies."""
 
     daemon_threads = True
@@ -83,9 +84,7 @@ class NodeServer(ThreadingHTTPServer):
     def serve(self) -> None:
         """Serve in a thread of its own."""
         name = f"lab-{self.node.name}"
-        threading.Thread(
-            target=self.serve_forever, kwargs={"poll_interval": 0.02}, name=name, daemon=True
-        ).start()
+        threading.Thread(target=self.serve_forever, name=name, daemon=True).start()
 
     def die(self, *, reset: bool) -> None:
         """Stop listening and cut every connection, with a reset or with a goodbye."""

@@ -9,6 +9,7 @@ import struct
 import threading
 from abc import ABC, abstractmethod
 
+from lab.listening import PromptShutdown
 from lab.mongodb import wire
 
 _CHUNK = 1 << 20
@@ -71,7 +72,7 @@ class Connection(socketserver.BaseRequestHandler):
         return bytes(data)
 
 
-class Listener(socketserver.ThreadingTCPServer):
+class Listener(PromptShutdown, socketserver.ThreadingTCPServer):
     """Serves one service."""
 
     allow_reuse_address = True

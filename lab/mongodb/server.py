@@ -118,7 +118,7 @@ class LabMongoDB(Service):
         self._stopped.clear()
         threading.Thread(target=self._sweep, name="lab-mongodb-ttl", daemon=True).start()
         threading.Thread(
-            target=self._listener.serve_forever, args=(0.02,), name="lab-mongodb", daemon=True
+            target=self._listener.serve_forever, name="lab-mongodb", daemon=True
         ).start()
         return self
 
