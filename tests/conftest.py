@@ -7,7 +7,9 @@ A real server is the one that `CARETAKER_TEST_<SYSTEM>_URL` names, else one that
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import os
+import signal
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +19,14 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
+    from lab.servers.kubernetes import ControlPlane
     from lab.servers.mongodb import MongoDB
     from lab.servers.mongodb_url import MongoUrl
     from lab.servers.mysqld import Mysqld
     from lab.servers.sql import Sql
+
+# Whoever runs the suite under nohup has SIGHUP ignored, by every process that a test starts, too.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # A shell that is set up for production must not lend it to a test.
 for name in (
@@ -39,6 +45,17 @@ for name in (
     "MYSQL_URL",
 ):
     os.environ.pop(name, None)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the restarts' cases be run on a real control plane as well, which takes longer."""
+    parser.addoption(
+        "--restarts-on",
+        choices=("lab", "real"),
+        default="lab",
+        help="control plane of tests/restarts, where a test does not say which (default: lab)",
+    )
+
 
 # No deadline: on two cores a garbage collection is enough to miss one. In CI the examples are the
 # same every time, so that a red run is the change's fault.
@@ -137,6 +154,17 @@ def mongodb_server() -> Iterator[MongoUrl]:
         return
     with _or_skip("mongodb", MongoDB) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def control_plane() -> Iterator[ControlPlane]:
+    """A real Kubernetes control plane for the whole session; make namespaces of your own in it."""
+    from lab.servers.kubernetes import ControlPlane  # noqa: PLC0415
+
+    # The first time it is compiled, which on a busy machine takes longer than any test may.
+    faulthandler.cancel_dump_traceback_later()
+    with _or_skip("kubernetes", ControlPlane) as plane:
+        yield plane
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 
 from resources.mongodb.settings import MongoDBSettings
 from tests.binlog_sync.bench import Bench
+from tests.binlog_sync.losing import BY_FILE
 from tests.binlog_sync.shell import Shell
 
 _numbers = itertools.count(1)
@@ -24,6 +25,15 @@ def name() -> str:
 def source_server(request):
     """Both kinds of source, one after the other."""
     return request.getfixturevalue(f"{request.param}_server")
+
+
+@pytest.fixture(params=["MySQL", "MySQL by file", "MariaDB"])
+def forgetful_server(request):
+    """Give a source of one's own, that may forget its binlogs."""
+    if request.param == "MariaDB":
+        return request.getfixturevalue("start_mariadb")()
+    options = BY_FILE if request.param == "MySQL by file" else {}
+    return request.getfixturevalue("start_mysql")(**options)
 
 
 @pytest.fixture

@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import re
-import shlex
-
 import pytest
 
 from caretaker.errors import LostPositionError
 from resources.mongodb.settings import MongoDBSettings
 from tests.binlog_sync.bench import Bench, wait_until
+from tests.binlog_sync.losing import BY_FILE, to_accept
 from tests.binlog_sync.shell import Shell
-
-BY_FILE = {"gtid_mode": "OFF", "enforce_gtid_consistency": "OFF"}
-
-
-@pytest.fixture(params=["MySQL", "MySQL by file", "MariaDB"])
-def server(request):
-    """Give a source of one's own, that may forget its binlogs."""
-    if request.param == "MariaDB":
-        return request.getfixturevalue("start_mariadb")()
-    options = BY_FILE if request.param == "MySQL by file" else {}
-    return request.getfixturevalue("start_mysql")(**options)
 
 
 def forget(server):
@@ -37,21 +24,21 @@ def inserts(name, ids):
 
 
 def test_as_many_bytes_of_other_transactions_are_not_taken_for_the_same(
-    server, mongodb_server, name, tmp_path, capsys
+    forgetful_server, mongodb_server, name, tmp_path, capsys
 ):
     """The saved place, in a file of the same name, lies between two events again."""
-    with Bench(server, MongoDBSettings(mongodb_server.url, name), name) as bench:
+    with Bench(forgetful_server, MongoDBSettings(mongodb_server.url, name), name) as bench:
         bench.setup()
         caretaker = Shell(bench, tmp_path, capsys)
         bench.sql(f"CREATE TABLE {name}.t (id INT PRIMARY KEY)")
-        forget(server)
+        forget(forgetful_server)
         bench.sql(*inserts(name, range(100, 105)))
         caretaker.run("--until-current")
-        forget(server)
+        forget(forgetful_server)
         bench.sql(*inserts(name, range(200, 208)))
 
         refused = caretaker.run("--until-current")
-        (lost,) = shlex.split(re.findall(r"accept-gap --lost (\S+|'[^']*')", refused.err)[0])
+        lost = to_accept(refused.err)
         accepted = caretaker(
             *("accept-gap", "--source", name, "--lost", lost),
             *("--reason", "RESET", "--incarnation", "1"),

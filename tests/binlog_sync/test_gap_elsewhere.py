@@ -2,49 +2,30 @@
 
 from __future__ import annotations
 
-import re
-import shlex
-
 import pytest
 
 from resources.mongodb.settings import MongoDBSettings
-from tests.binlog_sync.bench import Bench, wait_until
+from tests.binlog_sync.bench import Bench
+from tests.binlog_sync.losing import purge, to_accept
 from tests.binlog_sync.shell import Shell
 
 
-@pytest.fixture(params=["MariaDB", "MySQL by file"])
-def server(request):
-    """Give a source of one's own, so that its binlogs may be purged."""
-    if request.param == "MariaDB":
-        return request.getfixturevalue("start_mariadb")()
-    start = request.getfixturevalue("start_mysql")
-    return start(gtid_mode="OFF", enforce_gtid_consistency="OFF")
-
-
-def purged(server):
-    """Ask again: a server keeps a binlog for as long as it thinks that somebody reads it."""
-    newest = server.ask("SHOW BINARY LOGS")[-1][0]
-    server.run(f"PURGE BINARY LOGS TO '{newest}'")
-    return len(server.ask("SHOW BINARY LOGS")) == 1
-
-
+@pytest.mark.parametrize("forgetful_server", ["MariaDB", "MySQL by file"], indirect=True)
 def test_a_loss_is_named_accepted_and_written_and_the_next_run_goes_on(
-    server, mongodb_server, name, tmp_path, capsys
+    forgetful_server, mongodb_server, name, tmp_path, capsys
 ):
-    with Bench(server, MongoDBSettings(mongodb_server.url, name), name) as bench:
+    with Bench(forgetful_server, MongoDBSettings(mongodb_server.url, name), name) as bench:
         bench.setup()
         caretaker = Shell(bench, tmp_path, capsys)
         bench.sql(f"CREATE TABLE {name}.t (id INT PRIMARY KEY)")
         caretaker.run("--until-current")
-        bench.sql(f"INSERT INTO {name}.t VALUES (1)", "FLUSH BINARY LOGS")
-        wait_until(lambda: purged(server), "the old binlogs to be gone")
+        bench.sql(f"INSERT INTO {name}.t VALUES (1)")
+        purge(forgetful_server)
         bench.sql(f"INSERT INTO {name}.t VALUES (2)")
 
         status = caretaker("status", "--source", name, "--output", "json").json
         lost = caretaker.run("--until-current")
-        told = re.search(r"accept-gap --lost (\S+|'[^']*')", lost.err)
-        assert told is not None, lost.err
-        (missing,) = shlex.split(told[1])
+        missing = to_accept(lost.err)
         said = ["--source", name, "--reason", "holidays"]
         wrong = caretaker("accept-gap", *said, "--lost", "binlog.000777:4")
         accepted = caretaker("accept-gap", *said, "--lost", missing)

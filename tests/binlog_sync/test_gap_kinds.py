@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import re
-import shlex
 
 import pymysql
 import pytest
 
-from caretaker.errors import LostPositionError
 from resources.mongodb.settings import MongoDBSettings
 from tests.binlog_sync.bench import Bench, wait_until
+from tests.binlog_sync.losing import hinted, purge
 from tests.binlog_sync.shell import Shell
-
-BY_FILE = {"gtid_mode": "OFF", "enforce_gtid_consistency": "OFF"}
-
-
-@pytest.fixture(params=["MySQL", "MySQL by file", "MariaDB"])
-def server(request):
-    """Give a source of one's own, so that its binlogs may be purged."""
-    if request.param == "MariaDB":
-        return request.getfixturevalue("start_mariadb")()
-    options = BY_FILE if request.param == "MySQL by file" else {}
-    return request.getfixturevalue("start_mysql")(**options)
 
 
 @pytest.fixture
-def own(server, mongodb_server, name):
-    with Bench(server, MongoDBSettings(mongodb_server.url, name), name) as bench:
+def own(forgetful_server, mongodb_server, name):
+    with Bench(forgetful_server, MongoDBSettings(mongodb_server.url, name), name) as bench:
         bench.setup()
         bench.sql(f"CREATE TABLE {name}.t (id INT PRIMARY KEY)")
         yield bench
@@ -39,28 +26,10 @@ def shell(own, tmp_path, capsys):
     return Shell(own, tmp_path, capsys)
 
 
-def hinted(bench, **options):
-    """Return what the error's hint says to accept."""
-    with pytest.raises(LostPositionError) as error:
-        bench.sync(**options)
-    (lost,) = shlex.split(re.findall(r"accept-gap --lost (\S+|'[^']*')", error.value.hint)[0])
-    return lost
-
-
 def accept(shell, lost, *arguments, source=None):
     named = source or shell.bench.name
     said = shell("accept-gap", "--source", named, "--reason", "r", "--lost", lost, *arguments)
     assert said.code == 0, said.err
-
-
-def purge(server):
-    def gone():
-        newest = server.ask("SHOW BINARY LOGS")[-1][0]
-        server.run(f"PURGE BINARY LOGS TO '{newest}'")
-        return len(server.ask("SHOW BINARY LOGS")) == 1
-
-    server.run("FLUSH BINARY LOGS")
-    wait_until(gone, "the old binlogs to be gone")
 
 
 def prepare(bench, row):
@@ -132,7 +101,7 @@ def test_an_xa_commit_of_what_was_prepared_before_the_trail_is_accepted_by_its_n
     assert whole(own)
 
 
-@pytest.mark.parametrize("server", ["MySQL", "MariaDB"], indirect=True)
+@pytest.mark.parametrize("forgetful_server", ["MySQL", "MariaDB"], indirect=True)
 def test_a_source_that_lost_its_last_transactions_is_not_read_from_its_beginning(own, shell):
     """Restored, or crashed: it numbers the next ones as those that the trail has."""
     own.sql(*[f"INSERT INTO {own.name}.t VALUES ({number})" for number in range(3)])
@@ -153,7 +122,7 @@ def test_a_source_that_lost_its_last_transactions_is_not_read_from_its_beginning
     assert whole(own)
 
 
-@pytest.mark.parametrize("server", ["MySQL"], indirect=True)
+@pytest.mark.parametrize("forgetful_server", ["MySQL"], indirect=True)
 def test_a_gap_of_one_source_touches_no_other_in_the_same_trail(own, shell):
     own.sync(source="one")
     own.sync(source="two")

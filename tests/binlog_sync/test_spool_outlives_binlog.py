@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import re
-import shlex
 
 import pytest
 
-from caretaker.errors import LostPositionError
 from lab.mongodb.server import LabMongoDB
 from ops.binlog_syncer import FlushFailedError
 from resources.mongodb.settings import MongoDBSettings
 from tests.binlog_sync.bench import Bench, wait_until
+from tests.binlog_sync.losing import hinted, purge
 from tests.binlog_sync.shell import Shell
 
 
@@ -47,26 +45,6 @@ def spooled_and_purged(bench, lab, folder, ids, **options):
             running.stop()
     purge(bench.server)
     lab.start()
-
-
-def purge(server):
-    """Ask again: a server keeps a binlog for as long as it thinks that somebody reads it."""
-
-    def gone():
-        newest = server.ask("SHOW BINARY LOGS")[-1][0]
-        server.run(f"PURGE BINARY LOGS TO '{newest}'")
-        return len(server.ask("SHOW BINARY LOGS")) == 1
-
-    server.run("FLUSH BINARY LOGS")
-    wait_until(gone, "the old binlogs to be gone")
-
-
-def hinted(bench, **options):
-    """Return what the error's hint says to accept."""
-    with pytest.raises(LostPositionError) as error:
-        bench.sync(**options)
-    (lost,) = shlex.split(re.findall(r"accept-gap --lost (\S+|'[^']*')", error.value.hint)[0])
-    return lost
 
 
 def test_the_next_run_replays_what_only_the_spool_has(own, lab, tmp_path):

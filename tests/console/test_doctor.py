@@ -8,7 +8,13 @@ from lab.cratedb import LabCrateDB
 from tests.console.conftest import changes_of
 
 #: What is not configured here; the tests of their wings examine them.
-OFF = ("mysql", "mongodb", "materialize")
+OFF = ("kubernetes", "mysql", "mongodb", "materialize")
+
+
+@pytest.fixture(autouse=True)
+def no_kubeconfig_of_ones_own(caretaker, tmp_path):
+    """Whoever runs the tests may have one at home."""
+    caretaker.environment["HOME"] = str(tmp_path)
 
 
 def checks(caretaker, *arguments):

@@ -31,7 +31,9 @@ OF_A_TICKET = re.compile(r"tickets (show|close) 12")
 
 #: Those of other wings need other servers, and are run beside them.
 OURS = [
-    each for each in all_examples() if not re.match(r"caretaker (lab|binlog|strategies) ", each)
+    each
+    for each in all_examples()
+    if not re.match(r"caretaker (lab|binlog|strategies|decommission|restart) ", each)
 ]
 
 

@@ -6,7 +6,18 @@ import signal
 
 import pytest
 
+from caretaker.decommission.cluster_settings import ALLOCATION
+from caretaker.decommission.model import ClusterRef
+from caretaker.decommission.policy import RestartPolicy
+from caretaker.decommission.ticket import (
+    DecommissionState,
+    PodProgress,
+    Remembered,
+    RestartTicket,
+)
 from lab.faults import Fault
+from resources.clock import utc_now
+from resources.process import owner_of_run
 from tests.console.conftest import wait_for_line
 
 SICK = 1840
@@ -16,6 +27,29 @@ KEYS = {
     "cluster_name", "run_id", "host", "pid", "epoch", "created_at", "heartbeat_at", "closed_at",
     "attempts", "next_try_at", "last_error", "reason", "remedy",
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("stop", ["", "stopped by the operator"], ids=["goes on", "stopped"])
+def test_a_dry_run_of_restore_says_which_pods_would_go(caretaker, stop):
+    drained = PodProgress("crate-2", "u2", 0, state=DecommissionState.DRAINING)
+    pods = (drained, PodProgress("crate-1", "u1", 0), PodProgress("crate-0", "u0", 0))
+    owed = (Remembered(ALLOCATION, "all", ours=("primaries",)),)
+    ticket = RestartTicket(
+        ClusterRef("ns", "prod", "id-1"), RestartPolicy(), pods, 3, utc_now(), owed, stop=stop
+    )
+    with caretaker.store as store:
+        held = store.open_restart(ticket, owner_of_run("r", 1), purpose="rolling_restart", way={})
+        store.restart_failed(held, ticket, "said the test", utc_now())
+    left = [] if stop else ["crate-1", "crate-0"]
+
+    ended = caretaker("tickets", "restore", "--dry-run")
+    (found,) = caretaker("tickets", "restore", "--dry-run", "--output", "json").json["restarts"]
+
+    reset = f'RESET GLOBAL "{ALLOCATION}"'
+    assert ended.statements == [reset]
+    assert "crate-2 is seen to its end" in ended.out
+    assert ("one at a time, the elected master last: crate-1, crate-0" in ended.out) is bool(left)
+    assert found == {"id": "r1", "remedy": [reset], "under_way": "crate-2", "to_restart": left}
 
 
 @pytest.fixture
@@ -37,7 +71,7 @@ def test_nothing_is_owed_at_first(caretaker):
         assert (ended.code, ended.out) == (0, "No open ticket: nothing waits to be put back.\n")
     assert caretaker("tickets", "list", "--all").out == "No ticket.\n"
     for verb in (["tickets", "list"], ["tickets"]):
-        assert caretaker(*verb, "--output", "json").json == {"tickets": []}
+        assert caretaker(*verb, "--output", "json").json == {"tickets": [], "restarts": []}
 
 
 @pytest.mark.usefixtures("owed")
@@ -74,7 +108,11 @@ def test_a_dry_run_of_restore_prints_the_statement_only(caretaker, lab):
     assert ended.statements == [REMEDY]
     assert lab.at_zero() == ["doc.metrics"]
     document = caretaker("tickets", "restore", "1", "--dry-run", "--output", "json").json
-    assert document == {"tickets": [{"id": 1, "remedy": REMEDY}], "dry_run": True}
+    assert document == {
+        "tickets": [{"id": 1, "remedy": REMEDY}],
+        "restarts": [],
+        "dry_run": True,
+    }
 
 
 @pytest.mark.parametrize("ids", [[], ["1"]])

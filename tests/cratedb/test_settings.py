@@ -102,9 +102,17 @@ def test_credentials_that_agree_are_fine():
     assert (made.username, made.password) == ("ops", "pw")
 
 
+def test_a_password_with_the_line_break_of_a_pasted_file_is_the_password():
+    made = settings("http://a", USERNAME="ops\n", PASSWORD="p w\r\n")
+
+    assert (made.username, made.password) == ("ops", "p w")
+
+
 @pytest.mark.parametrize(
     ("text", "variables", "named"),
     [
+        ("http://a", {"USERNAME": "ops", "PASSWORD": "pw\none"}, "CRATE_PASSWORD"),
+        ("http://ops:pw%00one@a", {}, "CRATE_CONNECTION_STRING"),
         ("http://ops:pw@a", {"USERNAME": "crate"}, "CRATE_USERNAME"),
         ("http://ops:pw@a", {"USERNAME": "ops", "PASSWORD": "other"}, "CRATE_PASSWORD"),
         ("http://ops:one@a,http://ops:two@b", {}, "CRATE_PASSWORD"),

@@ -109,7 +109,7 @@ def test_every_question_we_ask_is_one_cratedb_understands(name):
 def test_no_question_reads_more_than_the_system_tables(name):
     relations = re.findall(r"FROM (\S+)", CONSTANTS[name])
 
-    assert relations
+    assert relations or CONSTANTS[name] == "SELECT 1"
     assert all(relation.startswith(("sys.", "information_schema.")) for relation in relations)
 
 

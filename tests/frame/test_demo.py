@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -127,12 +128,16 @@ class World:
         return data
 
     def latest(self, asset: str) -> dict[str, Any]:
-        """Return the numbers on an asset's page."""
+        """Return the numbers and texts on an asset's page."""
         query = f"""{{ assetOrError(assetKey: {{path: ["{asset}"]}}) {{ ... on Asset {{
             assetMaterializations(limit: 1) {{ metadataEntries {{ label
-                ... on IntMetadataEntry {{ intValue }} }} }} }} }} }}"""
+                ... on IntMetadataEntry {{ intValue }}
+                ... on TextMetadataEntry {{ text }}
+                ... on MarkdownMetadataEntry {{ mdStr }} }} }} }} }} }}"""
         (newest,) = self.ask(query)["assetOrError"]["assetMaterializations"]
-        return {each["label"]: each.get("intValue") for each in newest["metadataEntries"]}
+        return {
+            each.pop("label"): next(iter(each.values()), None) for each in newest["metadataEntries"]
+        }
 
     def run(self, job: str) -> str:
         """Launch a job as the page's button does, and return how it ended."""
@@ -214,6 +219,19 @@ class TestARunningDemo:
         running.said("(target_size: ", within_s=120.0)
         running.said("(burst: ", within_s=240.0)
         running.said("(idle_suspend: ", within_s=240.0)
+
+    def test_pods_are_restarted_one_at_a_time_and_the_page_shows_how(self, running):
+        """A run of the product's own job: no pod goes before the one before it is back."""
+        ended = running.said("pods one by one in", within_s=400.0)
+        assert "crate/plant: COMPLETED, 3 pods one by one" in ended
+        output, _, _ = running.output.read_text().partition(ended)
+        told = [line for line in output.splitlines() if "decommission: crate-data-hot-" in line]
+        turns = [line.partition("decommission: ")[2].partition(":")[0] for line in told]
+        assert len([pod for pod, _ in itertools.groupby(turns)]) == len(set(turns)) == 3
+        assert all("allocation primaries" in line for line in told if "being drained" in line)
+        health = running.latest("crate_cluster_health")
+        assert "data:image/png" in next(v for k, v in health.items() if k.endswith("timeline"))
+        assert running.latest("restarts")["count_manual"] >= 3
 
     @pytest.mark.parametrize(
         ("words", "name"),

@@ -185,6 +185,18 @@ def test_a_dead_run_that_has_only_the_lock_is_called_off_and_the_tick_says_so(
     assert tick(translog_open_tickets).skip_reason.skip_message == "no ticket is open"
 
 
+def test_a_dead_run_that_an_operator_had_terminated_ends_as_canceled(
+    tick, store, dead, run_of, instance
+):
+    """Nobody was there to obey; of its work only what must be is finished by others."""
+    ghost = run_of("rolling_restart", dg.DagsterRunStatus.CANCELING)
+    store.acquire_lock("c1", dead(ghost), purpose="rolling_restart", is_dead=lambda *_: False)
+
+    tick(translog_open_tickets)
+
+    assert shown(instance, ghost) is dg.DagsterRunStatus.CANCELED
+
+
 def test_a_restore_does_not_wait_for_a_dead_run_of_its_own_job(tick, open_ticket, dead, run_of):
     open_ticket(dead(run_of("translog_restore", STARTED)))
     assert len(tick(translog_open_tickets).run_requests) == 1

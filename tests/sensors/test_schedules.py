@@ -11,6 +11,7 @@ import dagster as dg
 import pytest
 
 from caretaker.errors import InvalidSettingError
+from schedules.decommission import restart_hourly_report
 from schedules.translog import timezone, translog_hourly_report, translog_nightly
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,6 +51,7 @@ def test_loading_with_a_wrong_time_zone_names_the_variable():
     [
         (translog_nightly, "0 2 * * *", "translog_reset"),
         (translog_hourly_report, "17 * * * *", "translog_report"),
+        (restart_hourly_report, "37 * * * *", "restart_report"),
     ],
 )
 def test_schedules_are_off_until_switched_on(schedule, cron, job):

@@ -198,10 +198,10 @@ def test_re_executing_a_run_from_its_failure_takes_no_replica_away(world, monkey
     monkeypatch.setenv("CARETAKER_STATE_URL", world.store_url)
     broken = [True]
 
-    def heartbeat(*arguments):
+    def heartbeat(*arguments, **options):
         if broken and world.open_tickets:
             raise TransientError("the process is gone, says the test")
-        return real(*arguments)
+        return real(*arguments, **options)
 
     real = guard.heartbeat
     monkeypatch.setattr(translog_run, "heartbeat", heartbeat)
