@@ -8,7 +8,14 @@ import json
 import sys
 from pathlib import Path
 
-NAMES = ("binlog_decode", "binlog_sync", "strategies", "supervision", "translog_reset")
+NAMES = (
+    "binlog_decode",
+    "binlog_sync",
+    "rolling_restart",
+    "strategies",
+    "supervision",
+    "translog_reset",
+)
 
 
 def main() -> int:

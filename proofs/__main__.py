@@ -6,15 +6,16 @@ import argparse
 import importlib
 import sys
 
-NAMES = ("binlog_fuzz", "binlog_kills", "translog_kills", "translog_mutants")
+NAMES = ("binlog_fuzz", "binlog_kills", "restart_kills", "translog_kills", "translog_mutants")
 
 
 def main() -> int:
     """Run one proof, which takes its own options (`--help` behind its name tells them)."""
-    parser = argparse.ArgumentParser(prog="python -m proofs", add_help=len(sys.argv) < len(NAMES))
+    parser = argparse.ArgumentParser(prog="python -m proofs")
     parser.add_argument("name", choices=NAMES)
-    arguments, options = parser.parse_known_args()
-    code: int = importlib.import_module(f"proofs.{arguments.name}").main(options)
+    parser.add_argument("options", nargs=argparse.REMAINDER, help="its own: NAME --help")
+    given = parser.parse_args()
+    code: int = importlib.import_module(f"proofs.{given.name}").main(given.options)
     return code
 
 
