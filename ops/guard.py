@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import dagster as dg
+
 from caretaker.errors import CaretakerError, FencedError
 from caretaker.ownership import HEARTBEAT_EVERY_S
 from ops.logs import STARTED_BY
@@ -40,6 +42,7 @@ class Guard:
 
     Attributes:
         watch_parent: Off where a person started the process: a shell that ends tells nothing.
+        told_before: The stop came before this step's process was there to hear it.
         stop_again: Raises a stop that was swallowed on its way, of a step whose first stop ends
             its looking around.
     """
@@ -49,6 +52,7 @@ class Guard:
     heart_stopped: threading.Event
     held: set[int] = field(default_factory=set)
     watch_parent: bool = True
+    told_before: bool = False
     stop_again: Callable[[], None] = _nothing
 
     def pause(self, seconds: float) -> None:
@@ -75,7 +79,9 @@ class Guard:
 
     @contextmanager
     def heeding_stops(self) -> Iterator[None]:
-        """Let no stop be swallowed while the block runs; what comes after it is left in peace."""
+        """Let no stop be missed while the block runs; what comes after it is left in peace."""
+        if self.told_before:
+            raise dg.DagsterExecutionInterruptedError
         with heard_stops() as again:
             self.stop_again = again
             try:

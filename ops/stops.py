@@ -12,6 +12,23 @@ import dagster as dg
 
 _STOPS = (signal.SIGINT, signal.SIGTERM)
 
+#: How many of a run's newest engine events are looked at for a stop: after one, no step is begun,
+#: and of those that were on their way each writes one or two more.
+_NEWEST = 100
+
+
+def stopped_before(instance: dg.DagsterInstance, run_id: str) -> bool:
+    """Whether a run had been told to stop before the process of this step was there to hear it.
+
+    Dagster's multiprocess executor tells the steps that run, and starts those that it has scheduled
+    all the same, without a word; that it was told is in the run's log before it does.
+    """
+    newest = instance.get_records_for_run(
+        run_id, of_type=dg.DagsterEventType.ENGINE_EVENT, limit=_NEWEST, ascending=False
+    )
+    events = (record.event_log_entry.get_dagster_event() for record in newest.records)
+    return any("steps_interrupted" in event.engine_event_data.metadata for event in events)
+
 
 @contextmanager
 def heard_stops() -> Iterator[Callable[[], None]]:

@@ -15,6 +15,7 @@ from ops.events import Event, emit
 from ops.guard import heartbeat, supervised
 from ops.hands import Hands
 from ops.owners import owner_of
+from ops.stops import stopped_before
 from ops.translog_history import REPLICAS_ARE_BACK, RESETS, ResetHistory
 from ops.translog_metadata import outcomes_metadata
 from resources.clock import Clock, utc_now
@@ -51,11 +52,13 @@ def hands(
 ) -> Iterator[Hands]:
     """Give a step its clients, its owner record and its voice, its heart beating meanwhile."""
     clock = Clock()
-    owner = owner_of(context.run_id, a_process_each=policy.concurrent > 1)
+    a_process_each = policy.concurrent > 1
+    owner = owner_of(context.run_id, a_process_each=a_process_each)
     beating = heartbeat(
         state.store, context.run_id, clock, watch_parent=supervised(context.run_tags)
     )
     with cratedb.client() as crate, beating as guard:
+        guard.told_before = a_process_each and stopped_before(context.instance, context.run_id)
         yield Hands(crate, state.store, clock, guard, owner, lambda event: emit(context, event))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from lab.faults import Fault
+from ops.stops import stopped_before
 from resources.cratedb.client import CrateDBClient
 from tests.console.conftest import changes_of, wait_for_line
 
@@ -84,8 +85,7 @@ def test_what_a_terminal_sends_to_every_process_still_puts_back(caretaker, lab, 
     lab.faults.add(Fault("^ALTER", "latency", after_matches=2, seconds=seconds))
     tables = lab.tables(["doc.a", "doc.b"], replicas="1", sick_mb=SICK, leases_stuck=True)
     process = caretaker.start("translogs", "--autoexec", "--concurrent", "2")
-    # Not the only look of the step before: the executor tells no step of a stop that it has
-    # scheduled and not started.
+    # Not the only look of the step before: the steps that wait are the ones to be told.
     waiting = "MONITORING_LEASES (attempt 1/10"
     read = wait_for_line(process, waiting)
     other = "doc.b" if f"doc.a: {waiting}" in read else "doc.a"
@@ -101,6 +101,10 @@ def test_what_a_terminal_sends_to_every_process_still_puts_back(caretaker, lab, 
         assert f"{name}: FAILED_RESTORED" in ended.err
     assert {table.number_of_replicas for table in tables} == {"1"}
     assert lab.at_zero() == []
+    # What a step would have read that was only scheduled: Dagster tells it nothing.
+    with caretaker.instance() as instance:
+        (run,) = instance.get_runs()
+        assert stopped_before(instance, run.run_id)
 
 
 def test_a_stop_that_a_library_swallows_still_puts_back(caretaker, lab, monkeypatch):
