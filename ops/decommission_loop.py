@@ -24,12 +24,13 @@ from caretaker.decommission.steps import (
     Verdict,
 )
 from caretaker.decommission.ticket import DecommissionState, RestartTicket
-from caretaker.errors import CaretakerError, TransientError
+from caretaker.errors import CaretakerError, TransientError, UnsafeError
 from caretaker.translog.model import Owner
 from ops.decommission_look import Looker
 from ops.decommission_perform import Performer
 from ops.events import Event
 from ops.guard import NAP_S, Guard, OrphanedError
+from ops.owners import lost_the_lock
 from resources.clock import Clock
 from resources.state_store import LookRow, RestartRow, StateStore
 
@@ -191,6 +192,9 @@ class Restart:
     def _save(self, ticket: RestartTicket) -> None:
         store, hands = self.hands.store, self.hands
         if self.held is None:
+            cluster = ticket.cluster
+            if lost := lost_the_lock(store, hands.owner, cluster.id):
+                raise UnsafeError(f"{cluster}: {lost[0]}", target=str(cluster))
             self.held = store.open_restart(
                 ticket, hands.owner, purpose=hands.purpose, way=hands.way
             )

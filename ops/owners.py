@@ -13,6 +13,7 @@ from caretaker.ownership import Signs, describe, is_dead
 from caretaker.translog.model import Owner
 from resources import process
 from resources.clock import utc_now
+from resources.state_store import StateStore
 
 #: A run that has a ticket or a lock has left the queue: these are what Dagster calls it then.
 _SHOWN_AT_WORK = frozenset(
@@ -37,6 +38,15 @@ def owner_of(run_id: str, *, a_process_each: bool) -> Owner:
     parent = multiprocessing.parent_process() if a_process_each else None
     pid = parent.pid if parent is not None and parent.pid is not None else os.getpid()
     return process.owner_of_run(run_id, pid)
+
+
+def lost_the_lock(store: StateStore, owner: Owner, cluster_id: str) -> list[str]:
+    """Return why this run may not go on: it looked dead, and another has the cluster."""
+    lock = store.lock(cluster_id)
+    if lock is not None and lock.owner.run_id == owner.run_id:
+        return []
+    holder = f"run {lock.owner.run_id} has it" if lock is not None else "nobody has it"
+    return [f"the lock of the cluster is no longer ours: {holder}"]
 
 
 def death_seen_from(instance: dg.DagsterInstance) -> Callable[[Owner, datetime | None], bool]:

@@ -51,12 +51,3 @@ def _is_at_work(ticket: ResetTicket, hands: Hands, policy: ResetPolicy) -> bool:
         return ticket.id in hands.guard.held
     silent = hands.clock.now() - (ticket.heartbeat_at or ticket.created_at)
     return silent.total_seconds() <= HEARTBEAT_STALE_AFTER_S
-
-
-def lost_the_lock(hands: Hands, cluster_id: str) -> list[str]:
-    """Return why this run may not go on: it looked dead, and another has the cluster."""
-    lock = hands.store.lock(cluster_id)
-    if lock is not None and lock.owner.run_id == hands.owner.run_id:
-        return []
-    holder = f"run {lock.owner.run_id} has it" if lock is not None else "nobody has it"
-    return [f"the lock of the cluster is no longer ours: {holder}"]

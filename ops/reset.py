@@ -43,7 +43,8 @@ from ops.guard import deaf_to_the_echo
 from ops.hands import QUICK_LOOKS_S, Hands
 from ops.lease_watch import watch_leases
 from ops.logbook import Journey, Logbook
-from ops.preflight import lost_the_lock, why_not_to_begin
+from ops.owners import lost_the_lock
+from ops.preflight import why_not_to_begin
 from ops.restoring import restore_until_read_back
 from resources.sql.cratedb import flush, set_replicas
 
@@ -130,8 +131,9 @@ class Reset:
     def _why_not_now(self) -> str:
         """Return every reason not to begin with this table now, told already; '' for none."""
         cluster_id = self._log.journey.cluster_id
-        reasons = lost_the_lock(self._hands, cluster_id) or why_not_to_begin(
-            self._hands, cluster_id, self._policy
+        hands = self._hands
+        reasons = lost_the_lock(hands.store, hands.owner, cluster_id) or why_not_to_begin(
+            hands, cluster_id, self._policy
         )
         reason = "; ".join(reasons)
         if reason:

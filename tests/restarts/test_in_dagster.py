@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+
 import dagster as dg
 import pytest
 
 from assets.decommission import crate_cluster_health, restarts
 from definitions import defs
+from ops.decommission_begin import take_the_cluster
+from ops.errors import failure_text
 from resources.cratedb.resource import CrateDBResource
 from resources.kubernetes.resource import KubernetesResource
+from resources.process import owner_of_run
+from resources.state_store import StateStore
 from resources.state_store.resource import StateStoreResource
 from tests.restarts.conftest import IMPATIENT, SETTINGS
 
@@ -93,3 +99,34 @@ def test_a_refused_pod_fails_its_run_before_anything_is_touched(start, given, ho
     assert "snapshot" in cluster.reason
     assert world.changes == []
     assert world.replaced == set()
+
+
+def test_a_run_that_looked_dead_before_its_ticket_gives_way(start, given, home, monkeypatch):
+    """A machine that slept behind the lock: whoever took the cluster since is left in peace."""
+    world = start()
+    resources = given(world)
+    other = owner_of_run("run-of-the-other", os.getpid())
+
+    def and_sleep(context, hands, cluster_id, name):
+        take_the_cluster(context, hands, cluster_id, name)
+        hands.store.acquire_lock(
+            cluster_id, other, purpose="translog_reset", is_dead=lambda *_: True
+        )
+
+    monkeypatch.setattr("ops.decommission.take_the_cluster", and_sleep)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        result = defs.resolve_job_def("pod_restart").execute_in_process(
+            instance=instance,
+            run_config={**IMPATIENT, "pod": world.pod(1)},
+            resources=resources,
+            raise_on_error=False,
+        )
+
+    assert not result.success
+    (failed,) = (event for event in result.all_events if event.is_step_failure)
+    assert "no longer ours: run run-of-the-other has it" in failure_text(failed)
+    assert world.changes == []
+    assert world.restarted == set()
+    with StateStore.open(resources["state"].url) as store:
+        assert store.open_restarts() == []
+        assert [lock.owner.run_id for lock in store.held_locks()] == ["run-of-the-other"]
