@@ -216,23 +216,24 @@ def _still_draining(turn: Turn, drain: Drain) -> bool:
 def _perhaps_again(turn: Turn, drain: Drain, what: str, far: str) -> Step:
     """Send the statement again where nobody waits for it and the node does not drain.
 
-    That is harmless to a node that drains (seen live), but a node that has come back meanwhile
-    would be restarted twice: so not at once, and not where it was seen absent.
+    That is harmless to a node that drains (seen live), but one that lands when the node has come
+    back from the other's drain restarts it twice: so only when the other cannot land any more.
     """
     pod, node = turn.pod, turn.body.node
     if node is None:
         raise AssertionError("asked only of a node that is there")
-    moments = (drain.last_sent_at, drain.lost_at, turn.ticket.resumed_at)
-    quiet_since = drain.serving_since or max(each for each in moments if each is not None)
-    unclear = since_s(quiet_since, turn.now) < _BELIEVED_AFTER_S
-    if unclear or pod.absent_at is not None:
+    quiet_since = drain.serving_since or _last_tried(turn, drain)
+    if since_s(quiet_since, turn.now) < _BELIEVED_AFTER_S:
         return _watch(turn, drain, what, f"{far}; whether it drains is not clear yet")
     # To a node that serves it would be the first one: asked as before a first one.
     verdict = judge(turn.seen, turn.ticket, pod.name, turn.policy)
     refusals = [] if isinstance(verdict, Candidate) else verdict
     never = _why_never_again(turn, drain, refusals)
+    if _may_land_yet(turn, drain):
+        landing = "a DECOMMISSION that was never answered may land yet"
+        return _watch(turn, drain, what, f"{landing}; {never or far}")
     if never and node.draining is False:
-        return _give_up(turn, drain, what, never)
+        return turn.fail(never)
     if never:
         # Nobody can ask the node: its drain may be under way, and is seen to its end.
         return _watch(turn, drain, what, f"{far}; {never}")
@@ -243,6 +244,7 @@ def _perhaps_again(turn: Turn, drain: Drain, what: str, far: str) -> Step:
 
 def _why_never_again(turn: Turn, drain: Drain, refusals: list[Refusal]) -> str:
     """Say why the statement must not be sent again, now or later; '' where it may be."""
+    pod, crate = turn.pod, turn.seen.crate
     limit = turn.policy.decommission_timeout_s
     if turn.ticket.stop:
         return turn.ticket.stop
@@ -250,22 +252,34 @@ def _why_never_again(turn: Turn, drain: Drain, refusals: list[Refusal]) -> str:
         return f"DECOMMISSION was refused: {drain.refused}"
     if not all(refusal.passing for refusal in refusals):
         return f"not safe any more: {said(refusals)}"
+    changed = setup(turn.policy, pod.timeout_s, crate.settings) if crate is not None else ()
+    if changed:
+        # An operator has put back by hand what a dead run had set, or a whole cluster restarted.
+        keys = ", ".join(each.key for each in changed)
+        return f"what its drain needs was set otherwise meanwhile: {keys}"
+    if pod.absent_at is not None:
+        return f"node {pod.node_name} was away meanwhile, and may be another process"
     if turn.now >= turn.plus(drain.sent_at, limit):
         return f"nobody has begun its drain in {limit:.0f} s"
     return ""
 
 
-def _give_up(turn: Turn, drain: Drain, what: str, reason: str) -> Step:
-    """End the turn of a node that serves, as soon as nothing that was sent can drain it any more.
-
-    What lands later would find settings of ours put back, and nobody who watches.
-    """
+def _last_tried(turn: Turn, drain: Drain) -> datetime:
+    """When the statement was sent, was lost, or may have been sent by a run that died."""
     moments = (drain.last_sent_at, drain.lost_at, turn.ticket.resumed_at)
-    sent = max(each for each in moments if each is not None)
-    if since_s(sent, turn.now) < turn.policy.statement_timeout_s:
-        landing = "a DECOMMISSION that was never answered may land yet"
-        return _watch(turn, drain, what, f"{landing}; {reason}")
-    return turn.fail(reason)
+    return max(each for each in moments if each is not None)
+
+
+def _may_land_yet(turn: Turn, drain: Drain) -> bool:
+    """Whether a statement of which nobody has heard may begin a drain still.
+
+    One that lands behind our back finds settings of ours put back, and nobody who watches. Where
+    one was refused, those before it were over.
+    """
+    return (
+        not drain.refused
+        and since_s(_last_tried(turn, drain), turn.now) < turn.policy.statement_timeout_s
+    )
 
 
 def _watch(turn: Turn, drain: Drain, what: str, far: str) -> Step:

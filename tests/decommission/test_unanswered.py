@@ -161,9 +161,9 @@ def test_a_node_that_nobody_can_ask_is_drained_again_only_where_it_might_be_drai
         crate=replace(seen.crate, health="YELLOW", underreplicated_shards=7),
     )
 
-    asked = steps(world, ticket, unfit, 0, 3, 6, 9)
-    told_to_stop = steps(world, stopped(ticket, world.time.now), seen, 0, 3, 6, 9)
-    fit = steps(world, ticket, seen, 0, 3, 6, 9)
+    asked = steps(world, ticket, unfit, 0, 30, 61, 64)
+    told_to_stop = steps(world, stopped(ticket, world.time.now), seen, 0, 30, 61, 64)
+    fit = steps(world, ticket, seen, 0, 30, 61, 64)
 
     assert {type(action) for action in asked} == {Await}
     assert {type(action) for action in told_to_stop} == {Await}
