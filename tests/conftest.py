@@ -9,7 +9,10 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import os
+import pwd
+import shutil
 import signal
+import subprocess
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +48,22 @@ for name in (
     "MYSQL_URL",
 ):
     os.environ.pop(name, None)
+
+
+#: Whom PostgreSQL's package makes and runs the server as, where we are root.
+_POSTGRES_USER = "pgserver"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make that user before there are workers: of two that make it at once, one fails."""
+    if hasattr(config, "workerinput") or os.geteuid() != 0:
+        return
+    try:
+        pwd.getpwnam(_POSTGRES_USER)
+    except KeyError:
+        path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+        if useradd := shutil.which("useradd", path=path):
+            subprocess.run([useradd, "-s", "/bin/bash", _POSTGRES_USER], check=False)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

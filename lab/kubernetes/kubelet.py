@@ -54,6 +54,8 @@ class Kubelet:
         self.silent: set[str] = set()
         #: Names of pods whose readiness probe fails whatever it says.
         self.never_ready: set[str] = set()
+        #: How long the first restart of a container takes.
+        self.restart_s = min(1.0, back_off_s)
         #: Names of pods whose end is not told: Terminating for ever.
         self.held: set[str] = set()
         self._rest, self._runtime, self._make = rest, runtime, make
@@ -302,7 +304,7 @@ class Kubelet:
             pause = 0.0
         longer = min(pause * 2 or self._back_off_s, _LONGEST_BACK_OFF_S)
         self._pauses[uid] = (longer, time.time() + pause)
-        until = time.time() + max(pause, min(1.0, self._back_off_s))
+        until = time.time() + max(pause, self.restart_s)
         if pause:
             name = pod["spec"]["containers"][0]["name"]
             message = (

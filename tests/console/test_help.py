@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -59,7 +60,9 @@ def test_the_examples_work(caretaker, lab, example):
 
 def test_the_examples_of_the_lab_work(caretaker):
     """In a shell, as they are printed; only its ports are others."""
-    environment = {**caretaker.process_environment, "PATH": f"{CHECKOUT}/.venv/bin:/usr/bin:/bin"}
+    # And what its PATH has: as root, the lab's PostgreSQL makes a user with a tool of /usr/sbin.
+    path = f"{CHECKOUT}/.venv/bin:{os.environ['PATH']}"
+    environment = {**caretaker.process_environment, "PATH": path}
     shell = subprocess.run(
         ["/bin/bash", "-ec", _SCRIPT.replace("EXAMPLES", "\n".join(
             e for e in all_examples() if " lab " in e and " down" not in e

@@ -151,6 +151,7 @@ def test_dc_util_drains_the_node_before_the_pod_goes(client_of, start_pods):
     """And its FailedPreStopHook is normal: the process ended under the hook."""
     pods = start_pods(nodes=3, prestop=manifests.DC_UTIL, grace_s=300)
     pods.crate.table("doc.t", shards=4, replicas="1")
+    pods.crate.world.boot_s = 8.0  # long enough to be seen away
     client = client_of(pods)
     before = pods.uid(2)
 

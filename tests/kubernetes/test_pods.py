@@ -8,10 +8,14 @@ import time
 
 from lab.kubernetes import manifests
 
+#: Of what passes by itself, and is looked for now and then by a machine that may be busy.
+LONG_ENOUGH_TO_SEE_S = 8.0
+
 
 def test_a_process_that_ends_comes_back_in_place_in_two_steps(client_of, start_pods):
     """Same UID: first ended with its exit code, then running with one restart more."""
     pods = start_pods(nodes=3)
+    pods.kubelet.restart_s = LONG_ENOUGH_TO_SEE_S
     uid = pods.uid(2)
     client = client_of(pods)
     states: list[tuple[bool, int, int | None]] = []
@@ -62,22 +66,13 @@ def test_a_delete_ends_the_back_off_at_once(client_of, start_pods):
 
 
 def test_a_killed_container_is_a_killed_node(start_pods):
-    """The next start fails, too, so that the node is away for the back-off: long enough to see."""
     pods = start_pods(nodes=3)
-    pods.nodes.fail_starts(pods.pods[0], times=1)
+    pods.kubelet.restart_s = LONG_ENOUGH_TO_SEE_S
 
     pods.kubelet.container(pods.pods[0]).signal(9)
 
     pods.wait_for("the node to be missed", lambda: "data-hot-0" not in members(pods))
     pods.wait_for("the node to be back", lambda: "data-hot-0" in members(pods))
-    pods.wait_for("both restarts to be told", lambda: restarts(pods, 0) == 2)
-
-
-def test_a_killed_container_says_so(start_pods):
-    pods = start_pods(nodes=1)
-
-    pods.kubelet.container(pods.pods[0]).signal(9)
-
     pods.wait_for("the restart to be told", lambda: restarts(pods, 0) == 1)
     status = pods.pod(0)["status"]["containerStatuses"][0]
     assert status["lastState"]["terminated"]["exitCode"] == 137
@@ -165,6 +160,7 @@ def test_containers_outlive_an_api_server_that_is_away(plane, start_pods):
 
 def test_a_hook_without_dc_util_drains_nothing(client_of, start_pods):
     pods = start_pods(nodes=3, prestop=("sh", "-c", "true"))
+    pods.crate.world.boot_s = LONG_ENOUGH_TO_SEE_S
     pods.crate.table("doc.t", shards=6, replicas="0")
     before = pods.uid(2)
     held = "SELECT count(*) FROM sys.shards WHERE node['name'] = 'data-hot-2'"
