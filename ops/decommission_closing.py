@@ -84,14 +84,15 @@ def _what_is_left(row: RestartRow, *, gone: bool) -> str:
             pods = [pod.name for pod in seen.pods if pod.ready and pod.deletion_at is None]
             now = look(crates.address or crates.in_pod(pods[-1]))
     # Before settings: put back by hand now, they would end the drain.
-    if (pod := not_out_yet(ticket, Observation(seen, now))) is not None:
+    observed = Observation(seen, now)
+    if (pod := not_out_yet(ticket, observed)) is not None:
         raise UnsafeError(
             f"ticket r{row.id} stays open: pod {pod.name} of {row.cluster} was sent on its way out "
             "and is not out yet",
             target=row.cluster,
             hint=f"close it once the pod is out, or caretaker tickets restore r{row.id} sees to it",
         )
-    ticket = learn_leftovers(ticket, now.settings)
+    ticket = learn_leftovers(ticket, observed)
     if next_payment(ticket, now.settings) is not None:
         owed = "; ".join(as_sql(each) for each in remedy(ticket))
         raise UnsafeError(

@@ -113,6 +113,12 @@ def not_out_yet(ticket: RestartTicket, seen: Observation) -> PodProgress | None:
     return None
 
 
+def stayed(progress: PodProgress, seen: Observation) -> bool:
+    """Whether a pod is seen to be the one that was to go, not on its way: its hook never ran."""
+    body = body_of(progress, seen)
+    return body.pod is not None and progress.out_at is None and not body.leaving and not body.ended
+
+
 def drained(progress: PodProgress, node: NodeSeen, crate: CrateSeen) -> bool:
     """Whether it is proven that a node may go: nothing (PRIMARIES: no primary) is left on it.
 

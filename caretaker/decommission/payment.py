@@ -58,7 +58,7 @@ def pay_back(
         seen.crate.settings.get(was.key) is None for was in ticket.settings
     )
     if seen.crate is not None and not blind:
-        ticket = learn_leftovers(ticket, seen.crate.settings)
+        ticket = learn_leftovers(ticket, seen)
         action = next_payment(ticket, seen.crate.settings, policy.statement_timeout_s)
         if action is None:
             return _paid(ticket, seen.crate.settings, policy, now)

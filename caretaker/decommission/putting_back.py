@@ -18,9 +18,12 @@ from caretaker.decommission.cluster_settings import (
     TIMEOUT,
     same_value,
 )
+from caretaker.decommission.facts import stayed
+from caretaker.decommission.model import KubeSeen, MinAvailability, Observation
 from caretaker.decommission.policy import AllocationMode, RestartPolicy
 from caretaker.decommission.steps import ResetGlobal, SetGlobal
-from caretaker.decommission.ticket import Remembered, RestartTicket
+from caretaker.decommission.strategy import forces
+from caretaker.decommission.ticket import PodProgress, Remembered, RestartTicket
 from caretaker.identifiers import SqlValue
 
 #: What an empty node that hangs is given to end (seen live: exit 0 after 3-5 s).
@@ -75,22 +78,25 @@ def touching(ticket: RestartTicket, action: SetGlobal) -> RestartTicket:
     )
 
 
-def learn_leftovers(ticket: RestartTicket, now: Settings) -> RestartTicket:
+def learn_leftovers(ticket: RestartTicket, seen: Observation) -> RestartTicket:
     """Take what differs after a managed drain for dc_util's: it leaves its settings behind (live).
 
-    Only once for each setting: what changes later is somebody else's, and so is an allocation that
-    dc_util never sets. What an operator may have set meanwhile is noted.
+    Only once for each setting: what changes later is somebody else's, and so is a value that
+    dc_util does not set, and all where the pod has never been on its way. What an operator may
+    have set meanwhile is noted.
     """
     pod = next((each for each in ticket.pods if each.leftovers_unknown), None)
-    if pod is None:
+    if pod is None or seen.crate is None:
         return ticket
+    if stayed(pod, seen):
+        return ticket.with_pod(replace(pod, leftovers_known=True))
     odd: list[str] = []
     for was in ticket.settings:
-        value = now.get(was.key)
+        value = seen.crate.settings.get(was.key)
         if was.ours or value is None or same_value(was.key, value, was.before):
             continue
-        if was.key == ALLOCATION and str(value).lower() not in _DC_UTIL_ALLOCATIONS:
-            odd.append(f"{was.key} is {value!r} by now, which dc_util never sets: left alone")
+        if not _may_be_dc_utils(was.key, value, pod, seen.kube):
+            odd.append(f"{was.key} is {value!r} by now, which dc_util does not set: left alone")
             continue
         timeouts = (pod.timeout_s, pod.drain_limit_s)
         if was.key == TIMEOUT and not any(same_value(TIMEOUT, value, f"{s:g}s") for s in timeouts):
@@ -170,6 +176,20 @@ def reset_sent(ticket: RestartTicket, keys: Iterable[str]) -> RestartTicket:
             done = replace(was, unanswered=False, reset_done=True, persist_done=False)
             ticket = ticket.with_setting(done)
     return ticket
+
+
+def _may_be_dc_utils(key: str, value: SqlValue, pod: PodProgress, kube: KubeSeen | None) -> bool:
+    """Whether this pod's hook can have set it; of no timeout can that be ruled out."""
+    if key == ALLOCATION:
+        return str(value).lower() in _DC_UTIL_ALLOCATIONS
+    if key == MIN_AVAILABILITY:
+        # NONE is also what is not known.
+        kept = pod.min_availability
+        return kept is MinAvailability.NONE or same_value(key, value, kept.value)
+    if key == FORCE and str(value).lower() != "true":
+        hooks = kube.statefulsets if kube is not None else ()
+        return any(each.name == pod.statefulset and not forces(each) for each in hooks)
+    return True
 
 
 def _needs_reset(was: Remembered, value: SqlValue) -> bool:

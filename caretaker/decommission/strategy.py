@@ -28,6 +28,7 @@ SHORT_GRACE_S = 30
 
 DISABLED_LABEL = "dc-util-disabled"
 AVAILABILITY_LABEL = "dc-util-min-availability"
+FORCE_LABEL = "dc-util-graceful-stop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,11 @@ def dc_util_timeout(flag_s: float, grace_s: int | None) -> float:
     if grace_s is None or grace_s == DEFAULT_GRACE_S:
         return flag_s
     return max(grace_s - _KEPT_OF_GRACE_S, _LEAST_S)
+
+
+def forces(statefulset: StatefulSetSeen) -> bool:
+    """Whether dc_util sets graceful_stop.force to true: unless a label says no (its source)."""
+    return statefulset.labels.get(FORCE_LABEL, "").lower() != "false"
 
 
 def detect(
@@ -187,7 +193,9 @@ def _kept(
     statefulset: StatefulSetSeen, call: DcUtilCall, pod: PodSeen | None
 ) -> tuple[MinAvailability, list[str]]:
     """Return what dc_util keeps: a label beats the flag, and other pods are not drained at all."""
-    text = statefulset.labels.get(AVAILABILITY_LABEL, call.min_availability).upper()
+    label = statefulset.labels.get(AVAILABILITY_LABEL, "")
+    # A label that is not one of the very words is passed over, in lower case, too (its source).
+    text = label if label in set(MinAvailability) else call.min_availability
     warnings: list[str] = []
     name = pod.name if pod is not None else statefulset.name
     if f"{call.node_prefix}-" not in name:

@@ -14,6 +14,7 @@ import orjson
 from caretaker.errors import CaretakerError, RefusedError, TransientError, UnknownResultError
 from resources.cratedb.broken import AnswerTooLargeError, NotSentError, WireError
 from resources.cratedb.wire import Answer
+from resources.sql.cratedb import Statement
 
 #: 4040 is a node or shard that the asked node does not know any more (or yet): it passes.
 _PASSING_CODES = frozenset({4040, 4290})
@@ -59,7 +60,7 @@ def result_of_read(host: str, answer: Answer) -> dict[str, Any]:
     )
 
 
-def check_change(host: str, answer: Answer) -> None:
+def check_change(host: str, answer: Answer, statement: Statement) -> None:
     """Return if the change was carried out, or raise what the answer means for what was sent.
 
     Only an answer that says so is a "no": a 503 after 30 s without a master may have reached the
@@ -67,6 +68,9 @@ def check_change(host: str, answer: Answer) -> None:
     """
     document = _json(answer)
     if answer.status == _OK and "error" not in document and "rowcount" in document:
+        if statement.counts_acknowledgement and document["rowcount"] == 0:
+            told = "not every node has acknowledged it in time (row count 0)"
+            raise UnknownResultError(f"{host}: {told}", target=host, hint=_LOOK_FIRST)
         return
     if (refusal := _refusal(host, answer, document)) is not None:
         raise refusal

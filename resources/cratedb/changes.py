@@ -53,7 +53,7 @@ def send_once(
         finally:
             connection.close()
         try:
-            check_change(host, answer)
+            check_change(host, answer, statement)
         except (TransientError, UnknownResultError):
             rota.demote(host)
             raise

@@ -171,7 +171,7 @@ class PodCrateDBClient(CrateDBClient):
         scheme = self._pod_reader.scheme_found()
         try:
             answer = self.place.post(scheme, statement, timeout_s, just_before)
-            check_change(str(self.place), answer)
+            check_change(str(self.place), answer, statement)
         except CaretakerError as error:
             error.target = statement.target or error.target
             raise

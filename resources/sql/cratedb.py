@@ -27,11 +27,14 @@ class Statement:
 
     Attributes:
         target: What it changes, for messages; no part of what is sent.
+        counts_acknowledgement: It is answered with row count 1 where every node has applied it, and
+            with 0 where one has not in time (CrateDB's source); of others the count says nothing.
     """
 
     sql: str
     args: tuple[SqlValue, ...] = ()
     target: Target | None = field(default=None, compare=False)
+    counts_acknowledgement: bool = field(default=False, compare=False)
 
     @property
     def rendered(self) -> str:
@@ -400,12 +403,14 @@ def flush(target: Target) -> Statement:
 def set_global(key: str, value: SqlValue, *, persistent: bool = False) -> Statement:
     """Set a cluster setting, until the whole cluster restarts or for good."""
     level = "PERSISTENT" if persistent else "TRANSIENT"
-    return Statement(f"SET GLOBAL {level} {quote_identifier(key)} = ?", (value,))
+    text = f"SET GLOBAL {level} {quote_identifier(key)} = ?"
+    return Statement(text, (value,), counts_acknowledgement=True)
 
 
 def reset_global(keys: Iterable[str]) -> Statement:
     """Clear cluster settings, on both levels: a persistent value goes, too (seen live)."""
-    return Statement("RESET GLOBAL " + ", ".join(quote_identifier(key) for key in keys))
+    text = "RESET GLOBAL " + ", ".join(quote_identifier(key) for key in keys)
+    return Statement(text, counts_acknowledgement=True)
 
 
 def decommission(node: str) -> Statement:

@@ -12,7 +12,14 @@ import pytest
 
 from caretaker.errors import RefusedError, TransientError, UnknownResultError
 from caretaker.translog.model import TableRef
-from resources.sql.cratedb import Statement, set_replicas
+from resources.sql.cratedb import (
+    Statement,
+    decommission,
+    flush,
+    reset_global,
+    set_global,
+    set_replicas,
+)
 from tests.cratedb.faulty_server import (
     A_WHOLE_DRIP_S,
     disconnected,
@@ -74,6 +81,50 @@ def test_what_was_sent_and_not_clearly_answered_is_unknown_and_not_sent_again(
     assert unknown.value.hint
     time.sleep(0.05)
     assert (len(server.requests), len(other.requests)) == (1, 0)
+
+
+SETTING = "cluster.routing.allocation.enable"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        pytest.param(set_global(SETTING, "primaries"), id="set"),
+        pytest.param(set_global(SETTING, "all", persistent=True), id="set persistent"),
+        pytest.param(reset_global((SETTING,)), id="reset"),
+    ],
+)
+def test_a_setting_that_not_every_node_acknowledged_is_unknown_and_not_sent_again(
+    statement, serve, client_of
+):
+    """Row count 1: all have applied it. Row count 0: the next look may go to one that has not."""
+    server, other = serve(done(0)), serve(done(1))
+    client = client_of(server.url, other.url)
+
+    with pytest.raises(UnknownResultError, match="not every node has acknowledged") as unknown:
+        client.change(statement)
+    assert unknown.value.hint
+    assert (len(server.requests), len(other.requests)) == (1, 0)
+
+    client.change(statement)
+    assert (len(server.requests), len(other.requests)) == (1, 1)
+
+
+@pytest.mark.parametrize("rowcount", [-1, 0, 1])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        pytest.param(ZERO, id="replicas"),
+        pytest.param(flush(TableRef("doc", "metrics")), id="flush"),
+        pytest.param(decommission("data-hot-2"), id="decommission"),
+    ],
+)
+def test_the_row_count_of_any_other_change_says_nothing(statement, rowcount, serve, client_of):
+    server = serve(done(rowcount))
+
+    client_of(server.url).change(statement)
+
+    assert server.statements == [statement.sql]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,14 @@ from caretaker.decommission.cluster_settings import (
     TIMEOUT,
     same_value,
 )
-from caretaker.decommission.model import DecommissionStrategy
+from caretaker.decommission.model import (
+    DecommissionStrategy,
+    DrainCall,
+    KubeSeen,
+    MinAvailability,
+    Observation,
+    StatefulSetSeen,
+)
 from caretaker.decommission.policy import RestartPolicy
 from caretaker.decommission.putting_back import (
     foreign,
@@ -28,10 +35,11 @@ from caretaker.decommission.putting_back import (
     setup,
     touching,
 )
-from caretaker.decommission.restart import after
+from caretaker.decommission.restart import after, stopped
 from caretaker.decommission.steps import (
     Action,
     Answer,
+    DeletePod,
     ResetGlobal,
     RestartOutcome,
     SetGlobal,
@@ -166,7 +174,135 @@ def test_what_dc_util_may_have_left_is_in_the_remedy_before_anybody_has_looked()
         "RESET GLOBAL " + ", ".join(f'"{key}"' for key in KEYS),
         "SET GLOBAL PERSISTENT \"cluster.graceful_stop.timeout\" = '900s'",
     ]
-    assert remedy(learn_leftovers(deleted, settings.seen())) == ()
+    seen = replace(a_world().crate.seen(), settings=settings.seen())
+    assert remedy(learn_leftovers(deleted, Observation(None, seen))) == ()
+
+
+# --- what an operator does during a managed drain -------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [(TIMEOUT, "720s"), (TIMEOUT, "1800s"), (MIN_AVAILABILITY, "FULL"), (FORCE, True)],
+)
+def test_what_an_operator_sets_while_a_delete_never_lands_is_not_taken_for_dc_utils(key, value):
+    """The pod was never on its way: not even a value that dc_util would set is its."""
+    world = a_world("kubernetes_managed")
+    runner = Runner(world)
+
+    def answers(action: Action) -> Answer | None:
+        return Answer(Verdict.UNKNOWN, "timed out") if isinstance(action, DeletePod) else None
+
+    def between(runner: Runner) -> None:
+        if any(isinstance(each, DeletePod) for each in runner.effects):
+            runner._save(stopped(runner.ticket, world.time.now))
+            world.crate.set_global(key, value, persistent=True)
+            world.promise()
+            runner.between = lambda _: None
+
+    runner.answers, runner.between = answers, between
+
+    assert runner.start("crate-data-hot-prod-2") is RestartOutcome.STOPPED
+    assert world.crate.persistent == {key: value}
+    world.check_settings()
+    world.check_restarted([])
+
+
+def test_what_an_operator_sets_before_kubernetes_refuses_the_delete_is_not_taken_for_dc_utils():
+    world = a_world("kubernetes_managed")
+    runner = Runner(world)
+
+    def answers(action: Action) -> Answer | None:
+        if not isinstance(action, DeletePod):
+            return None
+        world.crate.set_global(TIMEOUT, "1800s", persistent=True)
+        world.promise()
+        return Answer(Verdict.REFUSED, "Forbidden")
+
+    runner.answers = answers
+
+    assert runner.start("crate-data-hot-prod-2") is RestartOutcome.FAILED
+    assert world.crate.persistent == {TIMEOUT: "1800s"}
+    world.check_settings()
+
+
+def test_what_dc_util_leaves_behind_is_put_back_where_nobody_can_see_that_its_pod_has_left():
+    world = a_world("kubernetes_managed")
+    world.crate.set_global(TIMEOUT, "900s", persistent=True)
+    world.promise()
+    runner = Runner(world)
+
+    def between(runner: Runner) -> None:
+        world.kube_away = any(isinstance(each, DeletePod) for each in runner.effects)
+
+    runner.between = between
+
+    assert runner.start("crate-data-hot-prod-2") is RestartOutcome.FAILED
+    assert "Kubernetes did not answer" in runner.conclusion.reason
+    world.check_settings()
+
+
+@pytest.mark.parametrize(
+    ("key", "before", "value"),
+    [
+        (FORCE, True, False),
+        (MIN_AVAILABILITY, "FULL", "PRIMARIES"),
+        (MIN_AVAILABILITY, "FULL", "NONE"),
+        (ALLOCATION, "all", "none"),
+    ],
+)
+def test_what_dc_util_does_not_set_is_left_to_the_operator_and_told(key, before, value):
+    """This hook's settings are 720 s, true and FULL."""
+    world = a_world("kubernetes_managed")
+    world.crate.set_global(key, before, persistent=True)
+    runner = Runner(world)
+
+    def between(runner: Runner) -> None:
+        if any(not node.member for node in world.crate.nodes.values()):
+            world.crate.transient.pop(key, None)
+            world.crate.set_global(key, value, persistent=True)
+            runner.between = lambda _: None
+
+    runner.between = between
+    runner.start("crate-data-hot-prod-2")
+
+    assert world.crate.persistent == {key: value}
+    assert world.crate.transient == {}
+    [note] = [note for note in runner.ticket.pods[0].notes if key in note]
+    assert note == f"{key} is {value!r} by now, which dc_util does not set: left alone"
+
+
+@pytest.mark.parametrize(
+    ("label", "kept", "key", "value"),
+    [
+        ("false", "FULL", FORCE, False),
+        ("true", "FULL", FORCE, True),
+        ("", "FULL", MIN_AVAILABILITY, "FULL"),
+        ("", "PRIMARIES", MIN_AVAILABILITY, "PRIMARIES"),
+        ("", "NONE", MIN_AVAILABILITY, "FULL"),
+    ],
+)
+def test_what_the_labels_let_dc_util_set_is_put_back(label, kept, key, value):
+    """NONE: what it keeps could not be told, so it may be any."""
+    settings = Settings({key: not value if key == FORCE else "NONE"})
+    pod = PodProgress(
+        "prod-2",
+        "uid",
+        0,
+        statefulset="prod",
+        strategy=DecommissionStrategy.KUBERNETES_MANAGED,
+        min_availability=MinAvailability(kept),
+        deleted_at=NOW,
+        out_at=NOW,
+    )
+    ticket = replace(ticket_for(settings, RestartPolicy()), pods=(pod,))
+    settings.transient[key] = value
+    statefulset = StatefulSetSeen("db", "prod", labels={"dc-util-graceful-stop": label})
+    crate = replace(a_world().crate.seen(), settings=settings.seen())
+
+    ticket = learn_leftovers(ticket, Observation(KubeSeen((), (statefulset,)), crate))
+
+    assert next_payment(ticket, settings.seen()) == ResetGlobal((key,))
 
 
 # --- what an operator does afterwards -------------------------------------------------------------
@@ -247,6 +383,38 @@ def test_a_set_that_lands_when_all_was_put_back_is_put_back_again(lands_after_s)
 
     assert runner.start("crate-data-hot-prod-2") is RestartOutcome.COMPLETED
     world.time.advance(100)
+    world.check_settings()
+
+
+def test_a_set_that_only_some_nodes_acknowledged_is_put_back_though_the_asked_one_lags(
+    monkeypatch,
+):
+    """Row count 0: applied, not answered with a yes, and the node that is asked shows no trace."""
+    world = a_world()
+    runner = Runner(world)
+    observe = world.observe
+
+    def lagging(call: DrainCall | None) -> Observation:
+        seen = observe(call)
+        reset = any(isinstance(each, ResetGlobal) for each in runner.effects)
+        if seen.crate is None or not runner.ticket.stop or reset:
+            return seen
+        return replace(seen, crate=replace(seen.crate, settings=world.before))
+
+    def answers(action: Action) -> Answer | None:
+        if not isinstance(action, SetGlobal) or action.key != ALLOCATION:
+            return None
+        runner._apply(action)
+        return Answer(Verdict.UNKNOWN, "not every node has acknowledged it")
+
+    def between(runner: Runner) -> None:
+        if world.crate.effective(ALLOCATION) != "all" and not runner.ticket.stop:
+            runner._save(stopped(runner.ticket, world.time.now))
+
+    monkeypatch.setattr(world, "observe", lagging)
+    runner.answers, runner.between = answers, between
+
+    assert runner.start("crate-data-hot-prod-2") is RestartOutcome.STOPPED
     world.check_settings()
 
 

@@ -143,8 +143,17 @@ def test_what_the_hook_keeps_is_known():
     assert managed("-min-availability PRIMARIES").min_availability is MinAvailability.PRIMARIES
     assert managed("-min-availability none").min_availability is MinAvailability.NONE
     assert managed("-min-availability $X").min_availability is MinAvailability.NONE
-    by_label = managed(labels={"dc-util-min-availability": "primaries"})
+    by_label = managed(labels={"dc-util-min-availability": "PRIMARIES"})
     assert by_label.min_availability is MinAvailability.PRIMARIES
+
+
+@pytest.mark.parametrize("label", ["primaries", "None", "ALL", ""])
+def test_a_label_that_dc_util_does_not_read_leaves_the_flag(label):
+    """It takes FULL, PRIMARIES and NONE, and only so written (its source)."""
+    labels = {"dc-util-min-availability": label}
+    assert managed(labels=labels).min_availability is MinAvailability.FULL
+    flag = managed("-min-availability PRIMARIES", labels=labels)
+    assert flag.min_availability is MinAvailability.PRIMARIES
 
 
 def test_a_pod_that_dc_util_does_not_drain_counts_as_undrained():

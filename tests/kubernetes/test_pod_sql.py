@@ -123,6 +123,17 @@ def test_a_node_of_a_cluster_that_speaks_only_tls_is_asked_by_tls_whether_it_ser
     assert takes_requests(crates.probe("crate-1")) is True
 
 
+def test_a_setting_that_not_every_node_acknowledged_is_unknown_by_exec_too(client, monkeypatch):
+    answer = b'HTTP/1.1 200 OK\r\n\r\n{"cols":[],"rows":[[]],"rowcount":0,"duration":30000.1}'
+    monkeypatch.setattr(pod_exec, "run", lambda *_, **__: ExecResult(0, answer, b""))
+
+    with (
+        client.crate("crate-0", scheme="http") as crate,
+        pytest.raises(UnknownResultError, match="not every node has acknowledged"),
+    ):
+        crate.change(sql.set_global(TIMEOUT, "720s"))
+
+
 def test_a_node_drains_itself_by_exec_and_then_answers_nobody_new(client_of, start_pods):
     """DECOMMISSION needs the superuser, who is trusted in the pod; curl ends with 0 throughout."""
     pods = start_pods(nodes=3)
