@@ -101,6 +101,9 @@ class CratePods:
             self.manifest,
         )
         self.wait_for("all pods Ready", self.all_ready, within_s)
+        # The nodes were up before their processes, and answer the probe: killed now, one of these
+        # would take no node with it.
+        self.wait_for("a process for every node", lambda: self.nodes.all_held, within_s)
         return self
 
     def stop(self) -> None:

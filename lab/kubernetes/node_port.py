@@ -60,6 +60,12 @@ class NodePort:
         with self._lock:
             self._nodes[pod] = node
 
+    @property
+    def all_held(self) -> bool:
+        """Whether every node has its process."""
+        with self._lock:
+            return set(self._nodes.values()) <= self._holders.keys()
+
     def fail_starts(self, pod: str, times: int, code: int = 1) -> None:
         """Let the next processes of a pod end at once with this code."""
         with self._lock:
