@@ -131,7 +131,7 @@ def drained(progress: PodProgress, node: NodeSeen, crate: CrateSeen) -> bool:
 
 def noted(seen: Observation, ticket: RestartTicket, now: datetime) -> RestartTicket:
     """Return the ticket with what this look adds to what must be remembered."""
-    progress = ticket.current
+    progress = ticket.current or ticket.given_up
     if progress is None:
         return ticket
     body = body_of(progress, seen)

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from caretaker.decommission.events import EventName, RestartEvent
 from caretaker.decommission.facts import body_of, noted, steady_s
+from caretaker.decommission.given_up import hook_to_end, kept_open
 from caretaker.decommission.model import (
     ClusterRef,
     CrateSeen,
@@ -221,18 +222,26 @@ def _failed(
 def _blind(seen: Observation, ticket: RestartTicket, policy: RestartPolicy, now: datetime) -> Step:
     """Kubernetes does not answer while a pod is under way: look again, and give up in the end.
 
-    Nothing is put back before somebody has seen what became of the drain.
+    Nothing is put back before somebody has seen what became of the drain. Where nothing was sent
+    that drains, there is nothing to see: a stop ends the wait, and so does the time to prepare.
     """
     progress = ticket.current
     if progress is None:
         return _between(seen, ticket, policy, now)
     since = ticket.blind_since or now
     ticket = replace(ticket, blind_since=since)
-    limit_s = 2 * progress.drain_limit_s + policy.ready_margin_s
-    until = since + timedelta(seconds=limit_s)
-    if now < until:
+    if progress.touched:
+        until = since + timedelta(seconds=2 * progress.drain_limit_s + policy.ready_margin_s)
+        stop = ""
+    else:
+        moments = (progress.began_at, ticket.resumed_at)
+        began = max((each for each in moments if each is not None), default=since)
+        until = began + timedelta(seconds=policy.prepare_timeout_s)
+        stop = ticket.stop
+    if now < until and not stop:
         return Step(ticket, Await("Kubernetes to answer", seen.kube_error, since, until))
-    reason = f"Kubernetes did not answer for {limit_s:.0f} s: {seen.kube_error}"
+    blind_s = (now - since).total_seconds()
+    reason = stop or f"Kubernetes did not answer for {blind_s:.0f} s: {seen.kube_error}"
     ticket = _failed(ticket, progress, reason, now)
     return _between(seen, ticket, policy, now)
 
@@ -241,6 +250,8 @@ def _between(
     seen: Observation, ticket: RestartTicket, policy: RestartPolicy, now: datetime
 ) -> Step:
     """No pod is under way: pay what is owed, then conclude, rest, or begin the next one."""
+    if (nap := hook_to_end(seen, ticket, policy, now)) is not None:
+        return Step(ticket, nap)
     paid = pay_back(seen, ticket, policy, now)
     ticket = paid.ticket
     if paid.action is not None:
@@ -250,6 +261,7 @@ def _between(
     ticket, events = _skip_what_is_done(seen, ticket, now)
     conclusion = _conclusion(ticket)
     if conclusion is not None:
+        ticket, conclusion = kept_open(seen, ticket, conclusion)
         return Step(ticket, conclusion, events)
     step = _next_turn(seen, ticket, policy, now)
     return replace(step, events=(*events, *step.events))

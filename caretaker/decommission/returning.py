@@ -12,7 +12,14 @@ from caretaker.decommission.payment import pay_back
 from caretaker.decommission.steps import DeletePod, Step
 from caretaker.decommission.strategy import SHORT_GRACE_S
 from caretaker.decommission.ticket import DecommissionState
-from caretaker.decommission.turn import DELETE_WITHIN_S, Turn, delete, pay_while_away, since_s
+from caretaker.decommission.turn import (
+    AWAY_FOR_GOOD_S,
+    DELETE_WITHIN_S,
+    Turn,
+    delete,
+    pay_while_away,
+    since_s,
+)
 
 #: `state.waiting.reason` of a container that the kubelet does not restart at once.
 BACK_OFF = "CrashLoopBackOff"
@@ -23,20 +30,26 @@ _ENDED_BY_TERM = 143
 #: A force delete that left no trace is asked for again, not in every look.
 _FORCE_AGAIN_S = 30.0
 
+#: For so long the delete of an ended pod comes before its settings: a moment later its container
+#: runs again. One that nobody takes by then must not keep allocation restricted.
+_DELETE_FIRST_S = 15.0
+
 
 def see_return(turn: Turn) -> Step:
     """Put settings back, make the pod anew where that is safe, and wait for pod, node and GREEN."""
     pod, policy = turn.pod, turn.policy
     if pod.out_at is None:
         return _terminating(turn)
-    if _should_delete(turn) and pod.deleted_at is None:
+    hurry = pod.deleted_at is None and turn.now < turn.plus(pod.out_at, _DELETE_FIRST_S)
+    if hurry and _should_delete(turn):
         return delete(turn, SHORT_GRACE_S, "its process has ended and its node is out")
     paid = pay_back(turn.seen, turn.ticket, policy, turn.now)
     turn.ticket = paid.ticket
     turn.events += paid.events
     if paid.action is not None:
         return turn.step(paid.action)
-    if _should_delete(turn) and turn.now < return_ends_by(turn):
+    in_time = turn.now < return_ends_by(turn) and not turn.ticket.stop
+    if in_time and _should_delete(turn):
         return delete(turn, SHORT_GRACE_S, "its process has ended and its node is out")
     if policy.goal is Goal.DECOMMISSION or turn.ticket.stop:
         return _complete(turn)
@@ -56,7 +69,9 @@ def _terminating(turn: Turn) -> Step:
     since = pod.deleted_at or pod.began_at or turn.now
     grace_ends_at = body.pod.deletion_at + timedelta(seconds=policy.terminating_margin_s)
     until = max(return_ends_by(turn), grace_ends_at)
-    out = turn.seen.crate is not None and body.node is None
+    away = turn.seen.crate is not None and body.node is None
+    # One look may miss a node that lives, and two processes would run at once.
+    out = away and since_s(pod.away_since, turn.now) >= AWAY_FOR_GOOD_S
     recently = pod.forced_at is not None and since_s(pod.forced_at, turn.now) < _FORCE_AGAIN_S
     if stuck and policy.force_delete and out and not recently and turn.now < until:
         turn.change(forced_at=turn.now)

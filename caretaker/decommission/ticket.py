@@ -111,7 +111,7 @@ class PodProgress:
         away_since, away_seen_at: It was missing from the one until the other, each time anew.
         well_since, well_seen_at: All was as it should be from the one until the other.
         data_was_away: Shards were missing while its node was out: it left before it was drained.
-        leftovers_known: What dc_util left behind was looked at, once.
+        leftovers_known: What dc_util left behind was looked at: once, unless its hook may run yet.
         stuck_told: The operator has been told that it is stuck in Terminating.
         forced_at: When it was last deleted with grace 0, because the operator had asked for that.
         notes: What an operator should know although it was no failure.
@@ -218,6 +218,11 @@ class RestartTicket:
         return next((pod for pod in self.pods if _under_way(pod)), None)
 
     @property
+    def given_up(self) -> PodProgress | None:
+        """The managed pod that was deleted, given up, and not seen to have ended."""
+        return next((pod for pod in self.pods if _given_up(pod)), None)
+
+    @property
     def pending(self) -> tuple[PodProgress, ...]:
         """Pods whose turn has not come."""
         return tuple(pod for pod in self.pods if pod.state is DecommissionState.PENDING)
@@ -289,3 +294,9 @@ def ticket_from(document: object) -> RestartTicket:
 
 def _under_way(pod: PodProgress) -> bool:
     return pod.state is not DecommissionState.PENDING and pod.state not in ENDED
+
+
+def _given_up(pod: PodProgress) -> bool:
+    managed = pod.strategy is DecommissionStrategy.KUBERNETES_MANAGED
+    deleted = pod.deleted_at is not None and pod.out_at is None
+    return managed and deleted and pod.state is DecommissionState.FAILED

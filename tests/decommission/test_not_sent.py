@@ -1,4 +1,7 @@
-"""A DECOMMISSION that never left this process: nobody drains, and the next one is a first one."""
+"""What never left this process: of a DECOMMISSION nobody drains, and the next one is a first one.
+
+A delete that never leaves takes nothing with it: not the settings, not the end of the restart.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,17 @@ import pytest
 
 from caretaker.decommission.model import CallState, DrainCall
 from caretaker.decommission.policy import RestartPolicy
+from caretaker.decommission.restart import stopped
 from caretaker.decommission.steps import (
     Action,
     Answer,
     DecommissionNode,
+    DeletePod,
     RestartOutcome,
     Verdict,
 )
-from tests.decommission.world import KilledError, Runner, a_world
+from tests.decommission.simulated_kube import restricted
+from tests.decommission.world import KilledError, Runner, World, a_world
 
 POD = "crate-data-hot-prod-2"
 
@@ -100,4 +106,59 @@ def test_a_drain_that_a_killed_run_may_have_sent_is_sent_again_although_looks_ta
 
     assert runner.take_over() is RestartOutcome.COMPLETED
     world.check_restarted([POD])
+    world.check_settings()
+
+
+def ended_and_not_deleted(how: str) -> tuple[World, Runner, list[float]]:
+    """A drained process that its machine does not start again, and whose delete nobody takes.
+
+    With the moments at which allocation was restricted although the process had ended.
+    """
+    world = a_world()
+    world.kube.restart_s = 1e9
+    if how == "looks too old":
+        world.look_takes_s = 3.0
+    runner = Runner(world, RestartPolicy.checked(delete_when="exited"))
+    held: list[float] = []
+
+    def answers(action: Action) -> Answer | None:
+        if isinstance(action, DeletePod) and how == "429":
+            return Answer(Verdict.NOT_SENT, "429 Too Many Requests")
+        return None
+
+    def watch(_: Runner) -> None:
+        if world.down and restricted(world.crate):
+            held.append(world.time.t)
+        assert world.time.t < 2000, "it does not end"
+
+    runner.answers, runner.between = answers, watch
+    return world, runner, held
+
+
+@pytest.mark.parametrize("how", ["429", "looks too old"])
+def test_a_delete_that_is_never_taken_holds_back_no_setting_and_no_end(how):
+    world, runner, held = ended_and_not_deleted(how)
+
+    assert runner.start(POD) is RestartOutcome.FAILED
+    assert f"gave up waiting for pod {POD} to change" in runner.conclusion.reason
+    assert held[-1] - held[0] < 30
+    world.check_settings()
+
+
+@pytest.mark.parametrize("how", ["429", "looks too old"])
+def test_a_stop_ends_what_asks_for_a_delete_that_is_never_taken(how):
+    world, runner, held = ended_and_not_deleted(how)
+    watch = runner.between
+    stopped_at: list[float] = []
+
+    def stop(runner: Runner) -> None:
+        watch(runner)
+        if held and world.time.t > held[0] + 100 and not stopped_at:
+            stopped_at.append(world.time.t)
+            runner._save(stopped(runner.ticket, world.time.now))
+
+    runner.between = stop
+
+    assert runner.start(POD) is RestartOutcome.STOPPED
+    assert world.time.t - stopped_at[0] < 10
     world.check_settings()

@@ -532,7 +532,7 @@ def test_a_stuck_pod_whose_node_serves_is_never_force_deleted():
 
     runner = restart(world, POD_2, policy={"force_delete": True})
 
-    assert runner.conclusion.outcome is RestartOutcome.FAILED
+    assert results_of(runner.ticket)[0].success is False
     assert "its node is still in the cluster" in runner.conclusion.reason
     assert not any(action.force for action in effects(runner, DeletePod))
 
@@ -791,6 +791,36 @@ def test_kubernetes_that_stays_away_ends_the_wait_and_settings_are_back():
     assert runner.conclusion.outcome is RestartOutcome.FAILED
     assert "Kubernetes did not answer" in runner.conclusion.reason
     world.check_settings()
+
+
+@pytest.mark.parametrize("stop", [False, True], ids=["nobody stops it", "stopped"])
+def test_kubernetes_that_goes_away_before_a_drain_keeps_allocation_restricted_no_longer_than_setup(
+    stop,
+):
+    """Nothing was sent that drains, so nothing has to be seen to its end first."""
+    world = a_world()
+    world.crate.set_global(TIMEOUT, "900s", persistent=True)
+    world.promise()
+    stopped_at: list[float] = []
+
+    def cut(runner: Runner) -> None:
+        world.kube_away = world.kube_away or restricted(world.crate)
+        if stop and world.kube_away and world.time.t > 20 and not stopped_at:
+            stopped_at.append(world.time.t)
+            runner._save(stopped(runner.ticket, world.time.now))
+
+    runner = restart(world, POD_2, between=cut)
+
+    assert world.kube_away
+    assert effects(runner, DecommissionNode) == []
+    world.check_settings()
+    if stop:
+        assert runner.conclusion.outcome is RestartOutcome.STOPPED
+        assert world.time.t < stopped_at[0] + 5
+    else:
+        assert runner.conclusion.outcome is RestartOutcome.FAILED
+        assert "Kubernetes did not answer" in runner.conclusion.reason
+        assert world.time.t < runner.policy.prepare_timeout_s + 10
 
 
 def test_settings_that_cannot_be_put_back_call_for_a_human_and_keep_the_ticket():
