@@ -49,7 +49,7 @@ def close_restart_by_hand(
     said = on_one_line(f"{found}closed by an operator: {reason}")
     if not dry_run:
         entry = store.begin_effect(row, f"-- {said}")
-        store.close_restart(row, row.ticket, outcome=BY_HAND, reason=said)
+        store.close_restart(row, row.ticket, outcome=BY_HAND, reason=said, as_read=True)
         store.end_effect(entry, "ok")
         store.release_lock(row.cluster_id, row.owner.run_id)
         end_ghost(instance, row.owner, row.heartbeat_at)

@@ -240,6 +240,11 @@ class _Handler(BaseHTTPRequestHandler):
         return True
 
     def _refuse(self, rule: Fault, entry: Entry, request: Request) -> None:
+        if rule.message.startswith("<"):
+            # A page of a proxy's: it has no Status.
+            page = Reply(rule.status, rule.message.encode(), {"Content-Type": "text/html"})
+            self._whole(page, entry)
+            return
         error = ApiError(
             rule.status,
             _REASONS.get(rule.status, "Unknown"),

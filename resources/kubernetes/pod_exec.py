@@ -184,6 +184,13 @@ def _refused(told: Told, namespace: str, target: str) -> CaretakerError:
         # that may come without a word (seen live).
         verb = "get" if "cannot get" in told.message else "create"
         return forbidden(told, need(verb, "pods/exec", namespace), target)
+    if told.status in {502, 504} and not told.is_status:
+        # A proxy's, which had asked the API server.
+        return UnknownResultError(
+            f"{target}: no answer to an exec ({told.sentence}); the command may have been started",
+            target=target,
+            hint=_LOOK_FIRST,
+        )
     if told.status == BUSY or told.status in {502, 503, 504}:
         return TransientError(f"{target}: {told.sentence}", target=target)
     if told.status >= 500:  # noqa: PLR2004 - the class of statuses

@@ -85,10 +85,6 @@ class Restarts(Part):
         Only as it was read: an owner that was seen dead and writes all the same (a machine that
         slept) keeps it, with what it wrote, and UnsafeError says so.
         """
-        as_read = (
-            restarts.c.document == held.document,
-            restarts.c.heartbeat_at == held.heartbeat_at,
-        )
         taking = {
             "next_try_at": None,
             "epoch": held.epoch + 1,
@@ -96,7 +92,8 @@ class Restarts(Part):
             **owner_columns(owner),
         }
         with self._database.write(repeatable=False) as connection:
-            return restart_of(self._update_restart(connection, held, taking, *as_read))
+            row = self._update_restart(connection, held, taking, *_unchanged(held))
+            return restart_of(row)
 
     def restart_failed(
         self, held: RestartRow, ticket: RestartTicket, reason: str, next_try_at: datetime
@@ -120,8 +117,14 @@ class Restarts(Part):
         outcome: str,
         reason: str,
         ended: Iterable[DecommissionRow] = (),
+        as_read: bool = False,
     ) -> None:
-        """Close it and record how each pod ended, all of it or nothing."""
+        """Close it and record how each pod ended, all of it or nothing.
+
+        Somebody else's is closed only `as_read`: UnsafeError where its owner, seen dead, has
+        written since.
+        """
+        unchanged = _unchanged(held) if as_read else ()
         closing = {
             "document": text_of(ticket.as_document()),
             "closed_at": self._now(),
@@ -130,7 +133,7 @@ class Restarts(Part):
             "reason": reason,
         }
         with self._database.write(repeatable=False) as connection:
-            self._update_restart(connection, held, closing)
+            self._update_restart(connection, held, closing, *unchanged)
             _record(connection, ended, held.id)
 
     def record_decommissions(self, ended: Iterable[DecommissionRow]) -> None:
@@ -271,6 +274,10 @@ def _record(
     rows: Sequence[dict[str, Any]] = [decommission_columns(each, restart_id) for each in ended]
     if rows:
         connection.execute(insert(decommissions), rows)
+
+
+def _unchanged(held: RestartRow) -> tuple[ColumnElement[bool], ...]:
+    return (restarts.c.document == held.document, restarts.c.heartbeat_at == held.heartbeat_at)
 
 
 def _mine(held: RestartRow) -> ColumnElement[bool]:

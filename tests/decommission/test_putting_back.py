@@ -237,7 +237,7 @@ def test_what_dc_util_leaves_behind_is_put_back_where_nobody_can_see_that_its_po
 
     runner.between = between
 
-    assert runner.start("crate-data-hot-prod-2") is RestartOutcome.FAILED
+    assert runner.start("crate-data-hot-prod-2") is RestartOutcome.NOT_RESTORED
     assert "Kubernetes did not answer" in runner.conclusion.reason
     world.check_settings()
 

@@ -129,6 +129,16 @@ def test_a_channel_that_is_refused_for_the_moment_started_nothing(client, plane,
         client.exec(pods.pods[0], "steady", ["true"])
 
 
+@pytest.mark.parametrize("status", [502, 504])
+def test_a_proxy_that_did_not_hear_the_end_says_nothing_of_a_beginning(client, plane, pods, status):
+    """It had asked the API server: a DECOMMISSION may be under way, and is not to be forgotten."""
+    page = "<html>upstream timed out</html>"
+    plane.front.faults.add(Fault("pods/exec", Action.ERROR, status=status, message=page))
+
+    with pytest.raises(UnknownResultError, match="may have been started"):
+        client.exec(pods.pods[0], "steady", ["true"])
+
+
 def test_an_exec_in_a_container_that_is_down_is_refused_or_comes_later(client_of, start_pods):
     pods = start_pods(nodes=1, back_off_s=30.0)
     client = client_of(pods)

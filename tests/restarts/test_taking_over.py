@@ -260,6 +260,11 @@ def test_an_owner_that_slept_and_woke_keeps_its_restart_and_what_it_wrote(home):
         with pytest.raises(UnsafeError, match=r"run sleeper .*meanwhile: it lives"):
             store.take_over_restart(read, other, resumed(read.ticket, now))
 
+        with pytest.raises(UnsafeError, match=r"run sleeper .*meanwhile: it lives"):
+            store.close_restart(
+                read, read.ticket, outcome="CLOSED_BY_HAND", reason="", as_read=True
+            )
+
         assert store.restart(held.id).ticket == wrote
         store.check_restart(held)
         taken = store.take_over_restart(store.restart(held.id), other, resumed(wrote, now))
