@@ -9,7 +9,12 @@ import dagster as dg
 
 from caretaker.decommission.facts import not_out_yet
 from caretaker.decommission.model import Observation
-from caretaker.decommission.putting_back import learn_leftovers, next_payment, remedy
+from caretaker.decommission.putting_back import (
+    learn_leftovers,
+    next_payment,
+    put_back_by_hand,
+    remedy,
+)
 from caretaker.decommission.steps import as_sql
 from caretaker.errors import RefusedError, UnsafeError
 from ops.decommission_way import Way, crates_of, kube_again
@@ -92,7 +97,7 @@ def _what_is_left(row: RestartRow, *, gone: bool) -> str:
             target=row.cluster,
             hint=f"close it once the pod is out, or caretaker tickets restore r{row.id} sees to it",
         )
-    ticket = learn_leftovers(ticket, observed)
+    ticket = put_back_by_hand(learn_leftovers(ticket, observed), now.settings)
     if next_payment(ticket, now.settings) is not None:
         owed = "; ".join(as_sql(each) for each in remedy(ticket))
         raise UnsafeError(

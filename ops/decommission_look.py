@@ -50,6 +50,8 @@ class Looker:
     windows: dict[str, ClusterWindows] = field(default_factory=dict)
     #: The pod in which changes are made by exec, as of the last look; '' for the address.
     through: str = ""
+    #: The pod in which a change came to nothing last: another one is taken where there is one.
+    shunned: str = ""
     #: Monotonic time since which all was seen that may change from one second to the next.
     looked_at: float = float("-inf")
     _slow: Slow | None = None
@@ -138,7 +140,8 @@ class Looker:
         pods = poll_order(ticket, Observation(kube, None)) if kube is not None and execs else []
         why = "no other pod of it is Ready"
         if address is not None:
-            self.through = "" if self.crates.direct is not None else next(iter(pods), "")
+            willing = [pod for pod in pods if pod != self.shunned] or pods
+            self.through = "" if self.crates.direct is not None else next(iter(willing), "")
             found, why = self._told(lambda: ask(address))
             if found is not None:
                 return found, ""

@@ -36,6 +36,9 @@ from resources.state_store import LookRow, RestartRow, StateStore
 
 T = TypeVar("T")
 
+#: What may become of a change because of the way that it went.
+_IN_VAIN = frozenset({Verdict.UNKNOWN, Verdict.NOT_SENT})
+
 #: How often a wait is told while nothing about it changes.
 TELL_EVERY_S = 15.0
 
@@ -140,6 +143,8 @@ class Restart:
             through=hands.looker.through,
             good_until=hands.looker.looked_at + step.good_for_s,
         )
+        if answer.verdict in _IN_VAIN and not isinstance(step.action, DeletePod):
+            hands.looker.shunned = hands.looker.through
         if answer.verdict is not Verdict.DONE:
             fields = {"reason": f"{_name(step.action)}: {answer.verdict.value}, {answer.reason}"}
             self._say("note", fields, level=logging.WARNING)

@@ -187,6 +187,8 @@ def _noted_drain(
             drain = replace(drain, returned_at=call.at or now)
         if call.state is CallState.UNKNOWN and drain.lost_at is None:
             drain = replace(drain, lost_at=call.at or now)
+        if call.state is CallState.NOT_SENT:
+            drain = drain.not_sent_again()
         if call.state is CallState.REFUSED:
             drain = replace(drain, refused=call.reason or "refused")
     node = body.node

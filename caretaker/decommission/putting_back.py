@@ -168,6 +168,15 @@ def forgotten(ticket: RestartTicket) -> RestartTicket:
     return replace(ticket, settings=settings)
 
 
+def put_back_by_hand(ticket: RestartTicket, now: Settings) -> RestartTicket:
+    """Return the ticket with what is as it was taken for put back: a person says that it is."""
+    for was in ticket.settings:
+        back = was.key in now and same_value(was.key, now[was.key], was.before)
+        if back and not was.unanswered:
+            ticket = ticket.with_setting(replace(was, reset_done=True))
+    return ticket
+
+
 def reset_sent(ticket: RestartTicket, keys: Iterable[str]) -> RestartTicket:
     """Return the ticket after an acknowledged RESET."""
     for key in keys:
@@ -196,8 +205,9 @@ def _needs_reset(was: Remembered, value: SqlValue) -> bool:
     if not was.ours or value is None:
         return False
     if same_value(was.key, value, was.before):
-        # It may land later still: after an acknowledged RESET it no longer matters.
-        return was.unanswered
+        # Ours may land later still, or the node that was asked lags: after an acknowledged RESET
+        # neither matters. What an operator has put back himself is set anew where that clears it.
+        return was.unanswered or not was.reset_done
     if not any(same_value(was.key, value, ours) for ours in was.ours):
         return False
     is_default = same_value(was.key, value, DEFAULTS[was.key])

@@ -155,6 +155,8 @@ def after(ticket: RestartTicket, action: Action, answer: Answer, now: datetime) 
             return _failed(ticket, progress, f"DECOMMISSION was refused: {answer.reason}", now)
         if answer.verdict is Verdict.NOT_SENT and not action.again:
             return ticket.with_pod(progress.as_before_its_drain())
+        if answer.verdict is Verdict.NOT_SENT:
+            return ticket.with_pod(replace(progress, drain=progress.drain.not_sent_again()))
         if answer.verdict is Verdict.REFUSED:
             drain = replace(progress.drain, refused=answer.reason or "refused")
             return ticket.with_pod(replace(progress, drain=drain))

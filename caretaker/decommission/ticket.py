@@ -95,6 +95,13 @@ class Drain:
     shortened_at: datetime | None = None
     refused: str = ""
 
+    def not_sent_again(self) -> Drain:
+        """Return it as before its last call, which is known not to have left.
+
+        Those before that one were over: it would not have been tried otherwise.
+        """
+        return replace(self, last_sent_at=self.sent_at)
+
 
 @dataclass(frozen=True, slots=True)
 class PodProgress:

@@ -226,6 +226,30 @@ def test_what_an_operator_sets_before_kubernetes_refuses_the_delete_is_not_taken
     world.check_settings()
 
 
+def test_a_look_that_is_older_than_an_acknowledged_set_does_not_close_the_books():
+    """A node that is cut off shows the settings as they were."""
+    world = a_world()
+    runner, observe = Runner(world), world.observe
+    stopped_at: list[float] = []
+
+    def lagging(call: DrainCall | None) -> Observation:
+        seen = observe(call)
+        if not stopped_at or seen.crate is None or world.time.t > stopped_at[0] + 2:
+            return seen
+        return replace(seen, crate=replace(seen.crate, settings=dict(world.before)))
+
+    def between(runner: Runner) -> None:
+        if world.crate.effective(ALLOCATION) != "all" and not stopped_at:
+            stopped_at.append(world.time.t)
+            runner._save(stopped(runner.ticket, world.time.now))
+
+    world.observe = lagging  # type: ignore[method-assign]
+    runner.between = between
+
+    assert runner.start("crate-data-hot-prod-2") is RestartOutcome.STOPPED
+    world.check_settings()
+
+
 def test_what_dc_util_leaves_behind_is_put_back_where_nobody_can_see_that_its_pod_has_left():
     world = a_world("kubernetes_managed")
     world.crate.set_global(TIMEOUT, "900s", persistent=True)

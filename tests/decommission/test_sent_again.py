@@ -109,6 +109,28 @@ def test_a_look_that_misses_the_node_once_keeps_nothing_restricted_for_long(stop
     world.check_settings()
 
 
+def test_one_that_could_not_be_sent_again_does_not_count_as_sent():
+    """The look behind it was too old each time: nothing left, so nothing can land."""
+    world = a_world()
+    runner = killed_before_it_left(world)
+    tries: list[float] = []
+
+    def answers(action: Action) -> Answer | None:
+        if not isinstance(action, DecommissionNode):
+            return None
+        tries.append(world.time.t)
+        if len(tries) > 3:
+            return None
+        return Answer(Verdict.NOT_SENT, "the look had grown too old")
+
+    runner.answers = answers
+
+    assert runner.take_over() is RestartOutcome.COMPLETED
+    assert len(tries) == 4
+    assert tries[-1] - tries[0] < runner.ticket.policy.statement_timeout_s
+    assert departures(world)[NODE_2] == 1
+
+
 def killed_before_it_left(world: World) -> Runner:
     """A run that died behind the promise of a DECOMMISSION, before it was sent."""
     runner = Runner(world)

@@ -130,6 +130,21 @@ def test_a_ticket_that_owes_nothing_to_a_cluster_that_is_gone_is_closed(command,
     assert not is_open(command)
 
 
+def test_what_an_operator_has_put_back_himself_lets_his_ticket_be_closed(shared, command, left):
+    left()
+    sql = shared.crate.sql
+    sql(f"SET GLOBAL TRANSIENT \"{ALLOCATION}\" = 'primaries'")
+    try:
+        command(*CLOSE).refused("promised back", f'RESET GLOBAL "{ALLOCATION}"', code=3)
+    finally:
+        sql(f'RESET GLOBAL "{ALLOCATION}"')
+
+    ended = command(*CLOSE)
+
+    assert ended.code == 0, ended
+    assert not is_open(command)
+
+
 def test_a_pod_that_is_still_on_its_way_out_keeps_its_ticket_open(shared, command, left):
     """Its hook drains it, and has not set yet what it will leave behind."""
     name = shared.pod(2)

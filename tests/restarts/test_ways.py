@@ -136,6 +136,20 @@ def test_what_the_user_of_an_address_may_not_set_is_set_by_exec_in_a_pod_that_st
     assert looker.through in set(shared.pods.pods) - {going}
 
 
+def test_a_pod_in_which_a_change_came_to_nothing_is_not_taken_for_the_next(shared, ways):
+    """It may be Ready, and hang with every exec: no setting would ever be put back."""
+    crates = ways.crates(shared.crate.connection_string, username="ops", password="secret")
+    ticket, looker = ways.ticket(), ways.looker(crates)
+    looker.observe(ticket)
+    taken = looker.through
+    assert taken in shared.pods.pods
+
+    looker.shunned = taken
+    looker.observe(ticket)
+
+    assert looker.through in set(shared.pods.pods) - {taken}
+
+
 def test_an_address_that_stops_answering_is_looked_past_through_a_pod(shared, ways):
     crates = ways.crates(shared.crate.urls[2])
     ticket, looker = ways.ticket(shared.pod(2)), ways.looker(crates)
