@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lab.cratedb.process import LabProcess
 
 _HANDLE = Path(".caretaker") / "lab.json"
-_STOP_WITHIN_S = 10.0
+_STOP_WITHIN_S = 60.0
 _MATERIALIZE_CONTROL = "http://127.0.0.1:6899"
 #: 0: any that is free. The nodes take the ports that follow the first, too.
 _PORT = click.IntRange(0, 65535 - 8)

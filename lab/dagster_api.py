@@ -149,7 +149,7 @@ class DagsterAPI:
             f"{self.url}/graphql", body, {"Content-Type": "application/json"}
         )
         try:
-            with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310 - the same
+            with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - the same
                 document = json.load(answer)
         except (OSError, ValueError) as error:
             raise DagsterAPIError(f"Dagster's web server does not answer: {error}") from error

@@ -29,7 +29,7 @@ from resources.mongodb.settings import MongoDBSettings
 from resources.mongodb.trail import Trail
 
 #: After it, whoever waits for a moment is killed at another.
-_COMES_WITHIN_S = 20.0
+_COMES_WITHIN_S = 60.0
 _ENDS_WITHIN_S = 900.0
 _TOLD_EVERY = 10
 _BATCH_ROWS = (50, 200, 1000)

@@ -137,7 +137,7 @@ class Zygote:
         with self._asking:
             self._ours.send(order.to_bytes())
             with self._known:
-                if not self._known.wait_for(lambda: self._started or self._closed, 60.0):
+                if not self._known.wait_for(lambda: self._started or self._closed, 300.0):
                     raise HungError("the zygote does not answer")
                 if not self._started:
                     raise HungError("the zygote has ended")

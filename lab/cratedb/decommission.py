@@ -115,18 +115,22 @@ def leave(world: World, node: Node, drain: int) -> None:
 
 def stop(world: World, node: Node) -> None:
     """Take a node out gracefully: the master knows at once."""
-    node.alive = node.serving = False
-    world.hung.discard(node.id)
+    _out(world, node)
     allocation.node_left(world, node)
     _elect(world)
 
 
 def kill(world: World, node: Node) -> None:
     """Let a node's process die: the master notices a moment later, and says GREEN until then."""
-    node.alive = node.serving = False
-    world.hung.discard(node.id)
+    _out(world, node)
     world.drains[node.id] = world.drains.get(node.id, 0) + 1
     world.after(world.detection_s, lambda: notice(world))
+
+
+def _out(world: World, node: Node) -> None:
+    node.alive = node.serving = False
+    world.hung.discard(node.id)
+    world.most_out = max(world.most_out, world.out)
 
 
 def notice(world: World) -> None:

@@ -37,7 +37,7 @@ class LabProcess:
         port_base: int = 0,
         control_port: int = 0,
         log: Path | None = None,
-        ready_within_s: float = 30.0,
+        ready_within_s: float = 120.0,
     ) -> None:
         """Remember how to start it."""
         self._command = [sys.executable, "-m", self.module, self.port_option, str(port_base),
@@ -96,7 +96,7 @@ class LabProcess:
             return process.stderr.read().strip()
         return f"exit code {returncode}; see {self._log}"
 
-    def stop(self, within_s: float = 10.0) -> int:
+    def stop(self, within_s: float = 60.0) -> int:
         """End it with SIGTERM, then SIGKILL, and return its exit code."""
         process = self._process
         if process is None:

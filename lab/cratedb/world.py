@@ -57,6 +57,8 @@ class World:
         self.nodes = [Node(self.ids.short(), f"{node_prefix}{n}", n) for n in range(nodes)]
         self.master: str | None = self.nodes[-1].id
         self.masterless_since: float | None = None
+        #: How many nodes were without a process at one moment, at most; tests reset it.
+        self.most_out = 0
         #: True: somebody took the master away on purpose, and no election gives one back.
         self.master_dropped = False
         self.tables: dict[tuple[str, str], Table] = {}
@@ -134,6 +136,11 @@ class World:
             if node.id == node_id:
                 return node
         return None
+
+    @property
+    def out(self) -> int:
+        """Return how many nodes have no process now."""
+        return sum(not node.alive for node in self.nodes)
 
     @property
     def someone_died_unnoticed(self) -> bool:

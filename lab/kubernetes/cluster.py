@@ -174,7 +174,7 @@ class CratePods:
     def wait_for(self, what: str, holds: Callable[[], bool], within_s: float = 60.0) -> None:
         """Return when something holds; LabDidNotSettleError after that."""
         deadline = time.monotonic() + within_s
-        while not holds():
+        while not _hold_now(holds):
             if time.monotonic() > deadline:
                 raise LabDidNotSettleError(f"waited {within_s:g} s for {what}: {self._pods_now()}")
             time.sleep(_POLL_S)
@@ -202,3 +202,13 @@ class CratePods:
         name = self.machines[machine] if isinstance(machine, int) else machine
         body = {"spec": {"unschedulable": on or None}}
         self.rest.ask("PATCH", f"/api/v1/nodes/{name}", body)
+
+
+def _hold_now(holds: Callable[[], bool]) -> bool:
+    """Return what it says; False where the API server has no answer for the moment."""
+    try:
+        return holds()
+    except RestError as error:
+        if error.status not in {0, 429} and error.status < 500:  # noqa: PLR2004
+            raise
+        return False

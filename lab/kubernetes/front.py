@@ -95,7 +95,11 @@ class Front:
     def restart(self, away_s: float = 0.0) -> None:
         """Be away for a moment, and come back without any of the connections."""
         self.stop()
-        time.sleep(away_s)
+        # Bound it refuses connections as a free one does, and nobody else is given it meanwhile.
+        with socket.socket() as kept:
+            kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            kept.bind(("127.0.0.1", self._port))
+            time.sleep(away_s)
         self.start()
 
     def drop_connections(self) -> None:

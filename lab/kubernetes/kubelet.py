@@ -199,7 +199,9 @@ class Kubelet:
                 container.kill()
 
     def _run(self, uid: str) -> None:
-        pod = self.pods[uid]
+        pod = self.pods.get(uid)
+        if pod is None:
+            return
         name = pod["spec"]["containers"][0]["name"]
         container = self._begin(uid, pod)
         self._event(pod, "Started", f"Started container {name}")
@@ -326,15 +328,22 @@ class Kubelet:
         last: Json | None,
         told: tuple[bool, int] | None,
     ) -> tuple[bool, int] | None:
-        """Report a running container where its readiness has changed."""
+        """Report a running container where its readiness has changed, or is not believed."""
         if self._is_silent(pod):
             return told
         ready = container.ready() and pod["metadata"]["name"] not in self.never_ready
-        if (ready, restarts) != told and container.exit_code() is None:
+        news = (ready, restarts) != told or (ready and self._is_disbelieved(pod))
+        if news and container.exit_code() is None:
             running = {"running": {"startedAt": container.started_at}}
             self._report(pod, running, restarts, last, ready=ready)
             return ready, restarts
         return told
+
+    def _is_disbelieved(self, pod: Json) -> bool:
+        """Whether it is known as not Ready: its machine was given up, if only for a moment."""
+        seen = self.pods.get(pod["metadata"]["uid"]) or {}
+        conditions = (seen.get("status") or {}).get("conditions") or []
+        return any(each["type"] == "Ready" and each["status"] != "True" for each in conditions)
 
     def _report(
         self,

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ class EmbeddedPostgres:
         server.ensure_pgdata_inited()
         with (self._home / "postgresql.conf").open("a") as configuration:
             configuration.write(_CONFIGURATION)
-        server.start()
+        start_patiently(server)
         self._server = server
         info = server.get_postmaster_info()
         self.pid = int(info.pid)
@@ -123,6 +124,20 @@ class EmbeddedPostgres:
         """Remove a database, whoever is connected to it."""
         with self.admin("postgres") as connection:
             connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
+
+
+def start_patiently(server: Any) -> None:
+    """Start it. The package gives it ten seconds, which are few on a busy machine."""
+    for tries_left in (2, 1, 0):
+        try:
+            server.start()
+        except (AssertionError, OSError, subprocess.SubprocessError):
+            # It asserts that a server which has begun to start is ready.
+            if not tries_left:
+                raise
+            time.sleep(5.0)
+        else:
+            return
 
 
 def _package() -> Any:

@@ -82,7 +82,7 @@ class Bench:
     def __exit__(self, *_: object) -> None:
         self.server.run(f"DROP DATABASE IF EXISTS {self.name}")
         # One of the test's own is gone by now.
-        with contextlib.suppress(PyMongoError), self.mongo() as client:
+        with contextlib.suppress(PyMongoError), self.mongo(5.0) as client:
             client.drop_database(self.name)
 
     def sql(self, *statements: str) -> None:
@@ -98,9 +98,9 @@ class Bench:
             connection.commit()
 
     @contextlib.contextmanager
-    def mongo(self) -> Iterator[Any]:
+    def mongo(self, within_s: float = 30.0) -> Iterator[Any]:
         with pymongo.MongoClient[dict[str, Any]](
-            self.settings.uri, tz_aware=True, serverSelectionTimeoutMS=5000
+            self.settings.uri, tz_aware=True, serverSelectionTimeoutMS=int(within_s * 1000)
         ) as client:
             yield client
 

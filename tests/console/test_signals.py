@@ -152,6 +152,7 @@ def test_twice_stops_at_once_and_leaves_the_ticket(caretaker, lab, waiting, numb
     process.send_signal(number)
     while len(changes_of(lab)) == sent:
         assert process.poll() is None
+        time.sleep(0.02)
     process.send_signal(number)
     ended = caretaker.wait(process)
 
@@ -175,6 +176,7 @@ def test_before_anything_was_touched_it_ends_with_1(caretaker, lab):
     process = caretaker.start("translogs", "--autoexec")
     while not any("sys.snapshots" in entry.stmt for entry in lab.journal):
         assert process.poll() is None
+        time.sleep(0.02)
     asked = len(lab.journal)
 
     process.send_signal(signal.SIGINT)

@@ -39,7 +39,7 @@ def refusal(tmp_path):
     def start(folder: Path, port: int, **environment: str) -> str:
         output = tmp_path / "refusal"
         started = demo(folder, port, output, **environment)
-        assert started.wait(20) == 1
+        assert started.wait(120) == 1
         lines: list[str] = output.read_text().splitlines()
         assert len(lines) == 1, lines
         return lines[0]
@@ -123,7 +123,7 @@ class World:
         body = json.dumps({"query": query}).encode()
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(f"{self.url}/graphql", body, headers)  # noqa: S310
-        with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
             data: dict[str, Any] = json.load(answer)["data"]
         return data
 
@@ -147,11 +147,12 @@ class World:
             {{ __typename ... on LaunchRunSuccess {{ run {{ runId }} }} }} }}"""
         launched = self.ask(launch)["launchRun"]
         deadline = time.monotonic() + 120
-        # The page looks for a code server that is back every few seconds, and knows no job before.
-        while launched["__typename"] == "PipelineNotFoundError" and time.monotonic() < deadline:
+        # The page looks for a code server that is back every few seconds, and knows no job before;
+        # one that it still takes for there answers with an error of its own.
+        while launched["__typename"] != "LaunchRunSuccess" and time.monotonic() < deadline:
             time.sleep(0.5)
             launched = self.ask(launch)["launchRun"]
-        assert launched["__typename"] == "LaunchRunSuccess"
+        assert launched["__typename"] == "LaunchRunSuccess", launched
         run = launched["run"]["runId"]
         query = f'{{ runOrError(runId: "{run}") {{ ... on Run {{ status }} }} }}'
         deadline = time.monotonic() + 240

@@ -144,7 +144,8 @@ def test_an_exec_in_a_container_that_is_down_is_refused_or_comes_later(client_of
     client = client_of(pods)
     pods.nodes.fail_starts(pods.pods[0], times=100)
     pods.kubelet.container(pods.pods[0]).signal(9)
-    pods.wait_for("the container to be down", lambda: not pods.is_ready(0))
+    # Until then one that fails at once lives for a moment, now and then.
+    pods.wait_for("CrashLoopBackOff", lambda: _waiting(client, pods.pods[0]) == "CrashLoopBackOff")
 
     with pytest.raises((RefusedError, TransientError)):
         client.exec(pods.pods[0], pods.namespace, ["true"])
@@ -185,6 +186,11 @@ def test_a_channel_that_ends_politely_without_an_exit_code_is_unknown(tmp_path, 
     finally:
         thread.join(20)
         listener.close()
+
+
+def _waiting(client, pod: str) -> str:
+    container = client.pod(pod).container
+    return "" if container is None else container.waiting
 
 
 def execs(plane) -> int:

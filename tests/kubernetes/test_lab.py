@@ -25,8 +25,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def lost():
-    """Two pods, and machines that are given up after three silent seconds."""
-    with LabPlane(node_grace_s=6.0) as plane, CratePods(plane, nodes=2, back_off_s=1.0) as pods:
+    """Two pods, and machines that are given up after twenty silent seconds."""
+    with LabPlane(node_grace_s=20.0) as plane, CratePods(plane, nodes=2, back_off_s=1.0) as pods:
         yield pods
 
 
@@ -38,7 +38,9 @@ def test_a_lost_machines_pod_is_not_ready_though_its_container_says_so(lost):
         before = lost.uid(1)
         lost.kubelet.silent.add(machine)
 
-        lost.wait_for("the machine to be given up", lambda: not client.pod(lost.pods[1]).ready)
+        lost.wait_for(
+            "the machine to be given up", lambda: not client.pod(lost.pods[1]).ready, 120.0
+        )
 
         status = lost.pod(1)["status"]["containerStatuses"][0]
         assert status["ready"] is True
@@ -53,6 +55,17 @@ def test_a_lost_machines_pod_is_not_ready_though_its_container_says_so(lost):
         lost.kubelet.silent.clear()
         lost.wait_for("the machine to be back", lambda: lost.uid(1) not in {before, ""})
         lost.wait_for("its new pod", lambda: lost.is_ready(1))
+
+
+def test_a_machine_that_was_lost_for_a_moment_has_its_pod_ready_again(lost):
+    before = lost.uid(1)
+    lost.kubelet.silent.add(lost.pod(1)["spec"]["nodeName"])
+    lost.wait_for("the machine to be given up", lambda: not lost.is_ready(1), 120.0)
+
+    lost.kubelet.silent.clear()
+
+    lost.wait_for("Ready as before", lambda: lost.is_ready(1))
+    assert lost.uid(1) == before
 
 
 def test_a_token_that_expires_under_a_client_is_told():

@@ -38,7 +38,7 @@ def test_a_process_that_ends_comes_back_in_place_in_two_steps(client_of, start_p
 
 
 def test_the_second_end_soon_after_is_a_crash_loop_even_with_exit_code_0(client_of, start_pods):
-    pods = start_pods(nodes=3, back_off_s=8.0)
+    pods = start_pods(nodes=3, back_off_s=20.0)
     client = client_of(pods)
     decommission(pods, "data-hot-1")
     pods.wait_for("the first restart", lambda: restarts(pods, 1) == 1 and pods.is_ready(1))

@@ -46,7 +46,7 @@ class Wire:
 
     def __init__(self, url: str, user: str | None = None, password: str = "") -> None:
         parts = urlsplit(url)
-        self.connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=20)
+        self.connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=120)
         self.headers = {"Content-Type": "application/json"}
         if user is not None:
             token = base64.b64encode(f"{user}:{password}".encode()).decode()

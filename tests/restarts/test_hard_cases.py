@@ -348,8 +348,8 @@ def test_a_slow_answer_about_snapshots_delays_a_restart_and_nothing_else(
     """Slower than a look may be old by the time of its effect: what moves slowly does not count."""
     world = request.getfixturevalue(strategy)
     for module in (draining, turn):
-        monkeypatch.setattr(module, "BEGIN_WITHIN_S", 2.5)
-    world.crate.faults.add(Fault("sys.snapshots", Action.LATENCY, seconds=3.0))
+        monkeypatch.setattr(module, "BEGIN_WITHIN_S", 6.0)
+    world.crate.faults.add(Fault("sys.snapshots", Action.LATENCY, seconds=8.0))
 
     completed(restart(world))
 
@@ -431,8 +431,8 @@ def test_a_terminal_that_is_closed_is_a_stop_and_nothing_stays_set(manual, caret
 
 @pytest.fixture
 def hasty_plane(request):
-    """A control plane that gives up a machine after 10 s, where it can be told so."""
-    with plane_of(request, request.config.getoption("--restarts-on"), node_grace_s=10.0) as found:
+    """A control plane that gives up a machine after 20 s, where it can be told so."""
+    with plane_of(request, request.config.getoption("--restarts-on"), node_grace_s=20.0) as found:
         yield found
 
 

@@ -50,6 +50,8 @@ def given(plane, home):
 
 def test_a_pod_is_restarted_step_by_step_and_the_assets_show_it(start, given, home):
     world = start()
+    # Draining and deleting are two steps, and a busy machine needs its time between them.
+    world.crate.world.exit_delay_s = 60.0
     resources = given(world)
     with dg.DagsterInstance.from_config(str(home)) as instance:
         result = defs.resolve_job_def("pod_restart").execute_in_process(

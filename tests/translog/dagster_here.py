@@ -43,7 +43,7 @@ mutation ($runs: [String!]!, $policy: TerminateRunPolicy!) {
 """
 
 
-def in_time(condition: Callable[[], Any], within_s: float = 60.0) -> Any:
+def in_time(condition: Callable[[], Any], within_s: float = 180.0) -> Any:
     """Return what the condition came to, once it is true; fail where it never is."""
     deadline = time.monotonic() + within_s
     while not (found := condition()):
@@ -137,10 +137,10 @@ def dagster_in(home: Path, **environment: str) -> Iterator[Page]:
     grpc = ("dagster", "api", "grpc", "-m", "definitions", "-h", "127.0.0.1", "-p", str(code))
     try:
         start(*grpc, "--location-name", LOCATION)
-        in_time(lambda: accepts("127.0.0.1", code), 120)
+        in_time(lambda: accepts("127.0.0.1", code))
         start("dagster_webserver", "-w", str(workspace), "-h", "127.0.0.1", "-p", str(web))
         start("dagster._daemon", "run", "-w", str(workspace))
-        in_time(lambda: accepts("127.0.0.1", web) and page.is_served(), 120)
+        in_time(lambda: accepts("127.0.0.1", web) and page.is_served())
         yield page
     finally:
         for process in started:

@@ -26,7 +26,7 @@ class HangingStore:
 
     def beat(self, _run_id, _held):
         self.reached.set()
-        self.go_on.wait(4)
+        self.go_on.wait(60)
         self.done.set()
 
 

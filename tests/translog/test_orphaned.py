@@ -6,6 +6,7 @@ Above one table at a time each step is a process, whose parent is a fork server 
 from __future__ import annotations
 
 import signal
+import threading
 import time
 
 from tests.world import SET_REPLICAS
@@ -28,7 +29,7 @@ def killed_while_it_waits(world, tables):
 
 def all_its_processes_ended(run):
     """Wait for the end of the killed run's output, which its steps' processes hold open."""
-    out, _ = run.communicate(timeout=60)
+    out, _ = run.communicate(timeout=120)
     return [line for line in out.splitlines() if line.startswith('{"success"')] == []
 
 
@@ -57,15 +58,19 @@ def test_steps_whose_run_was_killed_give_the_tables_back_by_themselves(world):
 def test_a_step_that_is_restoring_when_somebody_takes_over_does_no_harm(world):
     """Its statement is on its way already; what comes after it is fenced."""
     table = world.table("doc.metrics", shards=1, replicas="0-all", leases_stuck=True)
-    world.fault(SET_REPLICAS, "latency", after_matches=1, times=1, seconds=4.0)
+    go_on = threading.Event()
+    # Not as long as its statement may take: whoever has no answer sends it again.
+    held = {"after_matches": 1, "times": 1, "before": lambda _: go_on.wait(50)}
+    world.fault(SET_REPLICAS, **held)
     run = killed_while_it_waits(world, 1)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while len(world.altered) < 2 and time.monotonic() < deadline:
         time.sleep(0.02)
     assert world.altered[-1] == ('"doc"."metrics"', "0-all")
     assert table.number_of_replicas == "0"
 
     taken_over = world.restore()
+    go_on.set()
 
     assert (taken_over.success, taken_over.exit_code) == (True, 0)
     assert table.number_of_replicas == "0-all"

@@ -68,7 +68,7 @@ class Held:
 
     def wait(self, _entry):
         self.here.set()
-        self.go_on.wait(90)
+        self.go_on.wait(600)
 
 
 @dataclass

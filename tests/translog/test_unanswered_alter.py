@@ -19,7 +19,7 @@ COMPLETED, FAILED_RESTORED = ResetOutcome.COMPLETED, ResetOutcome.FAILED_RESTORE
 def test_a_zero_that_landed_without_an_answer_is_carried_through(world, action):
     """The read-back is proof enough to go on."""
     table = world.table("doc.metrics")
-    world.statement_timeout_s = 0.4
+    world.statement_timeout_s = 2.0
     world.on_zero(action)
 
     run = world.reset()
@@ -51,7 +51,7 @@ def test_a_zero_that_lands_after_the_restore_is_undone(world, monkeypatch, when)
     monkeypatch.setattr("ops.reset.SETTLE_LOOK_S", 0.1)
     table = world.table("doc.metrics", shards=1)
     query = "SELECT count(*) FROM caretaker_tickets WHERE closed_at IS NULL"
-    world.statement_timeout_s = 0.4
+    world.statement_timeout_s = 2.0
     world.on_zero(Action.LATE, seconds=3600)
     open_when_it_landed: list[tuple[int]] = []
     reasons: list[str] = []
@@ -80,7 +80,7 @@ def test_an_operator_s_word_does_not_hide_a_zero_that_may_still_land(world, monk
     """It lands on what was said in the meantime; nobody would know of a table that stays at 0."""
     monkeypatch.setattr("ops.hands.READ_BACK_S", 0.1)
     table = world.table("doc.metrics", shards=1)
-    world.statement_timeout_s = 0.4
+    world.statement_timeout_s = 2.0
     world.on_zero(Action.LATE, seconds=3600, before=lambda _: table.set_replicas("2"))
     landed: list[str] = []
 
@@ -99,7 +99,7 @@ def test_an_operator_s_word_does_not_hide_a_zero_that_may_still_land(world, monk
 
 def test_a_restore_without_an_answer_is_sent_until_it_reads_back(world):
     table = world.table("doc.metrics")
-    world.statement_timeout_s = 0.4
+    world.statement_timeout_s = 2.0
     world.on_restore(Action.RESET_BEFORE, times=2)
 
     run = world.reset()
@@ -112,7 +112,7 @@ def test_a_restore_without_an_answer_is_sent_until_it_reads_back(world):
 def test_a_restore_that_landed_without_an_answer_is_not_sent_again(world):
     """Read back first: nothing is owed any more."""
     table = world.table("doc.metrics")
-    world.statement_timeout_s = 0.4
+    world.statement_timeout_s = 2.0
     world.on_restore(Action.HANG, times=1)
 
     run = world.reset()
