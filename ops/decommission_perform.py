@@ -100,9 +100,10 @@ class Performer:
 
     def _answer(self, action: Action, held: RestartRow, through: str, good_until: float) -> Answer:
         def still_good() -> None:
+            self.store.check_restart(held)
+            # Last: whoever is suspended while the store answers must notice.
             if self.clock.monotonic() > good_until:
                 raise StaleError("the look had grown too old when all was ready: not sent")
-            self.store.check_restart(held)
 
         try:
             if isinstance(action, DecommissionNode):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
@@ -14,6 +13,7 @@ import orjson
 
 from caretaker.backoff import doubling
 from caretaker.errors import CaretakerError, RefusedError, TransientError
+from resources.clock import monotonic
 from resources.kubernetes.answers import GONE, ExpiredError
 from resources.kubernetes.requests import Requests
 from resources.kubernetes.rights import need
@@ -96,7 +96,7 @@ class Follower:
         """
         if (refused := self._refused) is not None:
             raise refused
-        if time.monotonic() - self._heard_at > max_age_s:
+        if monotonic() - self._heard_at > max_age_s:
             self.look()
         with self._lock:
             return list(self._items.values())
@@ -123,7 +123,7 @@ class Follower:
 
     def _take(self, items: list[Any], version: str) -> None:
         self._items = {each["metadata"]["name"]: each for each in items}
-        self._heard_at = time.monotonic()
+        self._heard_at = monotonic()
         self._listed_at = self._at = _number(version)
 
     def _run(self) -> None:
@@ -200,7 +200,7 @@ class Follower:
             raise ExpiredError(text) if version else TransientError(text)
         meta = item["metadata"]
         with self._lock:
-            self._heard_at = time.monotonic()
+            self._heard_at = monotonic()
             if _number(meta["resourceVersion"]) <= self._listed_at:
                 # A list that was read meanwhile knows better.
                 return str(meta["resourceVersion"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import TracebackType
@@ -11,6 +10,7 @@ from typing import Any, Self
 
 from caretaker.decommission.model import BudgetSeen, KubeNodeSeen, KubeSeen
 from caretaker.errors import RefusedError
+from resources.clock import monotonic
 from resources.kubernetes import reads
 from resources.kubernetes.answers import FORBIDDEN
 from resources.kubernetes.clusters import ClusterFound
@@ -122,7 +122,7 @@ class ClusterLook:
             for each in follower.items(age)
             if reads.owner(each) in mine or reads.is_orphan_of(each, mine)
         ]
-        if fresh or time.monotonic() - self._rest_at > REST_EVERY_S:
+        if fresh or monotonic() - self._rest_at > REST_EVERY_S:
             self._read_rest()
         budgets, nodes, claims = self._rest or (None, None, [])
         told = set(events_of)
@@ -167,7 +167,7 @@ class ClusterLook:
             if each["metadata"].get("deletionTimestamp")
         ]
         machines = None if nodes is None else tuple(reads.node(each) for each in nodes)
-        self._rest, self._rest_at = (budgets, machines, leaving), time.monotonic()
+        self._rest, self._rest_at = (budgets, machines, leaving), monotonic()
 
     def _may_be_unknown(
         self, resource: str, path: str, query: Mapping[str, str] | None = None

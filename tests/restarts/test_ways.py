@@ -150,6 +150,33 @@ def test_a_pod_in_which_a_change_came_to_nothing_is_not_taken_for_the_next(share
     assert looker.through in set(shared.pods.pods) - {taken}
 
 
+def test_a_run_that_is_suspended_while_its_store_answers_sends_nothing(
+    shared, ways, store, monkeypatch
+):
+    """An hour later, nothing of what it saw need be true; its ticket is its own all the same."""
+    crates = ways.crates(shared.crate.connection_string)
+    held = store.open_restart(
+        ways.ticket(), owner_of_run("r", 1), purpose="rolling_restart", way={}
+    )
+    slept_s, check = [0.0], store.check_restart
+
+    def and_sleep(row):
+        check(row)
+        slept_s[0] = 3600.0
+
+    monkeypatch.setattr(store, "check_restart", and_sleep)
+    clock = Clock(monotonic=lambda: slept_s[0])
+    performer = Performer(crates, store, clock, shared.pods.namespace)
+    action = SetGlobal(ALLOCATION, "primaries", timeout_s=10.0)
+
+    answer = performer.perform(
+        action, held, performer.begin(action, held), through="", good_until=2.5
+    )
+
+    assert answer.verdict is Verdict.NOT_SENT
+    assert shared.settings[ALLOCATION] == "all"
+
+
 def test_an_address_that_stops_answering_is_looked_past_through_a_pod(shared, ways):
     crates = ways.crates(shared.crate.urls[2])
     ticket, looker = ways.ticket(shared.pod(2)), ways.looker(crates)
