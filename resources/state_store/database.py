@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -39,6 +40,7 @@ class Database:
         self.now = now
         with store_errors(url):
             self._engine = _engine(url)
+        self._writing = threading.local()
         self._reading = self._engine.execution_options(**{_READ_ONLY: True})
 
     @property
@@ -60,12 +62,25 @@ class Database:
         COMMIT it is one too where asking again does no harm (`repeatable`), and otherwise an
         UnknownResultError.
         """
+        self._end_what_was_left()
         with store_errors(self.url), self._engine.connect() as connection:
+            self._writing.connection = connection
             transaction = connection.begin()
             with transaction:
                 yield connection
                 with store_errors(self.url, sent=not repeatable):
                     transaction.commit()
+
+    def _end_what_was_left(self) -> None:
+        """Roll back a write of this thread that a stop has cut off between BEGIN and its block.
+
+        Nobody ends that one as long as the stop is being handled, and whatever puts back then would
+        wait for it: a stop is an exception in the middle of whatever the main thread is doing.
+        """
+        left: Connection | None = getattr(self._writing, "connection", None)
+        if left is not None and not left.closed:
+            left.invalidate()
+            left.close()
 
     def insert_if_absent(self, table: Table) -> Any:
         """INSERT ... ON CONFLICT DO NOTHING: no row comes back where a unique key is taken."""
