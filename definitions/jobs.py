@@ -251,6 +251,15 @@ def rolling_restart_options(options: RollingRestartConfig) -> dict[str, Any]:
     return _one_step("restart_in_turn", options)
 
 
+def _one_pod() -> None:
+    """Chain the steps of one pod, for both jobs about one: the goal is in their options."""
+    checked = check_health.with_retry_policy(BEFORE_THE_FIRST_TICKET)(
+        detect_strategy.with_retry_policy(BEFORE_THE_FIRST_TICKET)()
+    )
+    out = reset_allocation(delete_pod(decommission(prepare(checked))))
+    conclude_restart(record_restart(await_green(await_pod(out))))
+
+
 @dg.job(
     config=pod_decommission_options,
     # One process: the statement that drains is answered in the very five seconds in which the
@@ -266,11 +275,7 @@ def rolling_restart_options(options: RollingRestartConfig) -> dict[str, Any]:
 )
 def pod_decommission() -> None:
     """Take one node out; its return is its StatefulSet's, and nobody waits for it here."""
-    checked = check_health.with_retry_policy(BEFORE_THE_FIRST_TICKET)(
-        detect_strategy.with_retry_policy(BEFORE_THE_FIRST_TICKET)()
-    )
-    out = reset_allocation(delete_pod(decommission(prepare(checked))))
-    conclude_restart(record_restart(await_green(await_pod(out))))
+    _one_pod()
 
 
 @dg.job(
@@ -285,11 +290,7 @@ def pod_decommission() -> None:
 )
 def pod_restart() -> None:
     """Restart one pod."""
-    checked = check_health.with_retry_policy(BEFORE_THE_FIRST_TICKET)(
-        detect_strategy.with_retry_policy(BEFORE_THE_FIRST_TICKET)()
-    )
-    out = reset_allocation(delete_pod(decommission(prepare(checked))))
-    conclude_restart(record_restart(await_green(await_pod(out))))
+    _one_pod()
 
 
 @dg.job(

@@ -18,6 +18,7 @@ from resources.cratedb.settings import (
     USERNAME,
     CrateDBSettings,
 )
+from resources.variables import bound
 
 #: Which field takes the value of which variable.
 _VARIABLES = {
@@ -45,16 +46,8 @@ class CrateDBResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @classmethod
     def from_variables(cls, environ: Mapping[str, str] = os.environ) -> CrateDBResource:
-        """Bind each field to its variable, by name: the values stay out of Dagster's storage.
-
-        Only those that are set: Dagster refuses to start a run over an EnvVar without a value.
-        """
-        bound: dict[str, Any] = {
-            field: dg.EnvVar(variable)
-            for field, variable in _VARIABLES.items()
-            if environ.get(variable)
-        }
-        return cls(**bound)
+        """Bind each field to its variable, where that is set."""
+        return cls(**bound(_VARIABLES, environ))
 
     @classmethod
     def with_values(cls, environ: Mapping[str, str]) -> CrateDBResource:

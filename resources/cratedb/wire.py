@@ -21,6 +21,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 from urllib3.response import HTTPResponse
 
+from resources.bounded import CHUNK_BYTES, read_bounded
 from resources.cratedb.broken import (
     NOT_PLAIN,
     NOT_TLS,
@@ -38,8 +39,6 @@ CONNECT_TIMEOUT_S = 5.0
 
 #: 50,000 shards with everything we ask for are about 15 MB.
 ANSWER_LIMIT_BYTES = 64 * 1024 * 1024
-
-_CHUNK_BYTES = 64 * 1024
 
 
 class Deadline:
@@ -173,15 +172,10 @@ def _read_all(response: HTTPResponse, limit_bytes: int) -> bytes:
         raise AnswerTooLargeError(
             f"an answer of {int(announced):,} bytes, more than the {limit_bytes:,} that are read"
         )
-    chunks: list[bytes] = []
-    size = 0
-    # Counted after decompression: a few kilobytes of gzip can hold gigabytes.
-    for chunk in response.stream(_CHUNK_BYTES, decode_content=True):
-        size += len(chunk)
-        if size > limit_bytes:
-            raise AnswerTooLargeError(f"an answer of more than {limit_bytes:,} bytes")
-        chunks.append(chunk)
-    return b"".join(chunks)
+    data = read_bounded(response, limit_bytes)
+    if data is None:
+        raise AnswerTooLargeError(f"an answer of more than {limit_bytes:,} bytes")
+    return data
 
 
 class _TimedReader(io.RawIOBase):
@@ -210,5 +204,5 @@ class _TimedResponse(http.client.HTTPResponse):
     def __init__(self, deadline: Deadline, sock: socket.socket, *args: Any, **named: Any) -> None:
         super().__init__(sock, *args, **named)
         plain = self.fp
-        self.fp = io.BufferedReader(_TimedReader(sock, deadline), _CHUNK_BYTES)
+        self.fp = io.BufferedReader(_TimedReader(sock, deadline), CHUNK_BYTES)
         plain.close()  # only after the other exists: the last reader gone closes the socket

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import dagster as dg
 
 from resources.kubernetes.client import KubernetesClient
 from resources.kubernetes.settings import CONTEXT, KUBECONFIG, KubernetesSettings
+from resources.variables import bound
 
 #: Which field takes the value of which variable.
 _VARIABLES = {"kubeconfig": KUBECONFIG, "context": CONTEXT}
@@ -29,16 +29,8 @@ class KubernetesResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @classmethod
     def from_variables(cls, environ: Mapping[str, str] = os.environ) -> KubernetesResource:
-        """Bind each field to its variable, by name.
-
-        Only those that are set: Dagster refuses to start a run over an EnvVar without a value.
-        """
-        bound: dict[str, Any] = {
-            field: dg.EnvVar(variable)
-            for field, variable in _VARIABLES.items()
-            if environ.get(variable)
-        }
-        return cls(**bound)
+        """Bind each field to its variable, where that is set."""
+        return cls(**bound(_VARIABLES, environ))
 
     @property
     def settings(self) -> KubernetesSettings:

@@ -21,6 +21,8 @@ import orjson
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from resources.bounded import CHUNK_BYTES, read_bounded
+
 #: A server that is there answers a SYN at once.
 CONNECT_TIMEOUT_S = 5.0
 
@@ -29,8 +31,6 @@ ANSWER_LIMIT_BYTES = 128 * 1024 * 1024
 
 #: How long a stop may take to be noticed.
 _SLICE_S = 0.25
-
-_CHUNK_BYTES = 64 * 1024
 
 
 class StoppedError(Exception):
@@ -111,7 +111,9 @@ class Wire:
     ) -> Any:
         """Return the JSON that is answered; raises what the client, urllib3 and sockets raise."""
         with self.opened(method, path, patience, query=query, body=body) as response:
-            data = _read(response)
+            data = read_bounded(response, ANSWER_LIMIT_BYTES)
+        if data is None:
+            raise AnswerTooLargeError(f"an answer of more than {ANSWER_LIMIT_BYTES:,} bytes")
         try:
             return orjson.loads(data)
         except orjson.JSONDecodeError:
@@ -155,17 +157,6 @@ class Wire:
                 response.close()
 
 
-def _read(response: Any) -> bytes:
-    chunks: list[bytes] = []
-    size = 0
-    for chunk in response.stream(_CHUNK_BYTES, decode_content=True):
-        size += len(chunk)
-        if size > ANSWER_LIMIT_BYTES:
-            raise AnswerTooLargeError(f"an answer of more than {ANSWER_LIMIT_BYTES:,} bytes")
-        chunks.append(chunk)
-    return b"".join(chunks)
-
-
 class _Reader(io.RawIOBase):
     """The bytes of a socket, as long as there is patience."""
 
@@ -202,7 +193,7 @@ class _Response(http.client.HTTPResponse):
         plain = self.fp
         patience = getattr(_waiting, "patience", None)
         if patience is not None:
-            self.fp = io.BufferedReader(_Reader(sock, patience), _CHUNK_BYTES)
+            self.fp = io.BufferedReader(_Reader(sock, patience), CHUNK_BYTES)
             plain.close()  # only after the other exists: the last reader gone closes the socket
 
 

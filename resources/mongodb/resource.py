@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import dagster as dg
 
@@ -14,6 +13,7 @@ from resources.mongodb.failures import mongodb_errors
 from resources.mongodb.retries import OnEvent, nobody
 from resources.mongodb.settings import DATABASE, URI, MongoDBSettings, Protocol
 from resources.mongodb.trail import Trail
+from resources.variables import bound
 
 #: Which field takes the value of which variable.
 _VARIABLES = {"uri": URI, "database": DATABASE}
@@ -27,16 +27,8 @@ class MongoDBResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     @classmethod
     def from_variables(cls, environ: Mapping[str, str] = os.environ) -> MongoDBResource:
-        """Bind each field to its variable, by name: the values stay out of Dagster's storage.
-
-        Only those that are set: Dagster refuses to start a run over an EnvVar without a value.
-        """
-        bound: dict[str, Any] = {
-            field: dg.EnvVar(variable)
-            for field, variable in _VARIABLES.items()
-            if environ.get(variable)
-        }
-        return cls(**bound)
+        """Bind each field to its variable, where that is set."""
+        return cls(**bound(_VARIABLES, environ))
 
     @property
     def settings(self) -> MongoDBSettings:

@@ -19,7 +19,7 @@ from caretaker.decommission.steps import (
     Verdict,
 )
 from tests.decommission.simulated_kube import restricted
-from tests.decommission.world import KilledError, Runner, World, a_world
+from tests.decommission.world import Runner, World, a_world, killed_when
 
 POD = "crate-data-hot-prod-2"
 
@@ -92,17 +92,7 @@ def test_a_drain_that_its_own_thread_could_not_send_is_begun_again_as_a_first_on
 def test_a_drain_that_a_killed_run_may_have_sent_is_sent_again_although_looks_take_long():
     world = a_world()
     world.look_takes_s = 4.0
-    runner = Runner(world)
-
-    def touch(what: str) -> None:
-        current = runner.ticket.current
-        if what == "remembered" and current is not None and current.drain is not None:
-            raise KilledError
-
-    runner.touch = touch
-    with pytest.raises(KilledError):
-        runner.start(POD)
-    runner.touch = lambda _: None
+    runner = killed_when(Runner(world), "remembered", "drain")
 
     assert runner.take_over() is RestartOutcome.COMPLETED
     world.check_restarted([POD])

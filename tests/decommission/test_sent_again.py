@@ -21,9 +21,9 @@ from caretaker.decommission.steps import (
     RestartOutcome,
     Verdict,
 )
-from tests.decommission.world import KilledError, Runner, World, a_world
+from tests.decommission.world import POD_2, TOO_OLD, Runner, World, a_world, killed_when
 
-POD_2, NODE_2 = "crate-data-hot-prod-2", "data-hot-2"
+NODE_2 = "data-hot-2"
 
 
 @pytest.mark.parametrize("lands_after_s", [4, 8, 20, 45, 58])
@@ -69,7 +69,7 @@ def test_none_is_sent_under_settings_that_an_operator_has_put_back(before, probe
     world.probes = probes
     world.crate.persistent = dict(before)
     world.promise()
-    runner = killed_before_it_left(world)
+    runner = killed_when(Runner(world), "remembered", "drain")
     for each in remedy(runner.ticket):
         if isinstance(each, ResetGlobal):
             world.crate.reset_global(each.keys)
@@ -91,7 +91,7 @@ def test_none_is_sent_under_settings_that_an_operator_has_put_back(before, probe
 @pytest.mark.parametrize("stop", [False, True], ids=["", "stopped"])
 def test_a_look_that_misses_the_node_once_keeps_nothing_restricted_for_long(stop):
     world = a_world()
-    runner = killed_before_it_left(world)
+    runner = killed_when(Runner(world), "remembered", "drain")
     miss_once(world, look=2)
 
     def between(after: Runner) -> None:
@@ -112,16 +112,14 @@ def test_a_look_that_misses_the_node_once_keeps_nothing_restricted_for_long(stop
 def test_one_that_could_not_be_sent_again_does_not_count_as_sent():
     """The look behind it was too old each time: nothing left, so nothing can land."""
     world = a_world()
-    runner = killed_before_it_left(world)
+    runner = killed_when(Runner(world), "remembered", "drain")
     tries: list[float] = []
 
     def answers(action: Action) -> Answer | None:
         if not isinstance(action, DecommissionNode):
             return None
         tries.append(world.time.t)
-        if len(tries) > 3:
-            return None
-        return Answer(Verdict.NOT_SENT, "the look had grown too old")
+        return None if len(tries) > 3 else TOO_OLD
 
     runner.answers = answers
 
@@ -129,22 +127,6 @@ def test_one_that_could_not_be_sent_again_does_not_count_as_sent():
     assert len(tries) == 4
     assert tries[-1] - tries[0] < runner.ticket.policy.statement_timeout_s
     assert departures(world)[NODE_2] == 1
-
-
-def killed_before_it_left(world: World) -> Runner:
-    """A run that died behind the promise of a DECOMMISSION, before it was sent."""
-    runner = Runner(world)
-
-    def touch(touched: str) -> None:
-        current = runner.ticket.current
-        if touched == "remembered" and current is not None and current.drain is not None:
-            raise KilledError
-
-    runner.touch = touch
-    with pytest.raises(KilledError):
-        runner.start(POD_2)
-    runner.touch = lambda _: None
-    return runner
 
 
 def miss_once(world: World, look: int) -> None:

@@ -31,28 +31,11 @@ from caretaker.decommission.steps import (
 )
 from caretaker.decommission.ticket import DecommissionState, Drain, PodProgress, RestartTicket
 from tests.decommission.simulated_kube import Pod, restricted
-from tests.decommission.world import KilledError, Runner, World, a_world
-
-POD_2 = "crate-data-hot-prod-2"
+from tests.decommission.world import POD_2, KilledError, Runner, World, a_world, killed_when
 
 
 class InterruptedError_(BaseException):  # noqa: N801 - Terminate, as Dagster raises it
     """A stop in the middle of a statement."""
-
-
-def killed_when(runner: Runner, what: str, state: str) -> Runner:
-    """Run until the pod under way has `state` set, at one touch, and die there."""
-
-    def touch(touched: str) -> None:
-        current = runner.ticket.current
-        if touched == what and current is not None and getattr(current, state):
-            raise KilledError
-
-    runner.touch = touch
-    with pytest.raises(KilledError):
-        runner.start(POD_2)
-    runner.touch = lambda _: None
-    return runner
 
 
 def under_way(runner: Runner) -> PodProgress:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import pytest
+
 from caretaker.decommission.cluster_settings import DEFAULTS
 from caretaker.decommission.events import RestartEvent
 from caretaker.decommission.model import (
@@ -41,6 +43,9 @@ from tests.decommission.simulated_crate import Call, Timeline
 from tests.decommission.simulated_kube import DC_UTIL, NAMESPACE, Kube, Pod, restricted
 
 PROD = ClusterRef(NAMESPACE, "prod", "c1")
+
+#: The pod that most cases of one are about.
+POD_2 = "crate-data-hot-prod-2"
 
 #: Of a restart that is not over.
 NOT_YET = Conclude(RestartOutcome.FAILED, "not concluded")
@@ -331,3 +336,18 @@ class Runner:
 def a_world(strategy: str = "manual", size: int = 3, **changes: Any) -> World:
     """A cluster of that strategy."""
     return World(size, hook=DC_UTIL if strategy == "kubernetes_managed" else None, **changes)
+
+
+def killed_when(runner: Runner, what: str, state: str) -> Runner:
+    """Run until the pod under way has `state` set, at one touch, and die there."""
+
+    def touch(touched: str) -> None:
+        current = runner.ticket.current
+        if touched == what and current is not None and getattr(current, state):
+            raise KilledError
+
+    runner.touch = touch
+    with pytest.raises(KilledError):
+        runner.start(POD_2)
+    runner.touch = lambda _: None
+    return runner

@@ -71,10 +71,8 @@ def test_410_in_the_middle_of_a_watch_is_the_same(client_of, plane, start_pods):
     )
     with client.look(client.cluster(pods.name)) as look:
         look.seen()
-        before = pods.uid(0)
-        pods.rest.ask("DELETE", pod_path(pods), {"gracePeriodSeconds": 1})
 
-        until(look, lambda seen: is_another(seen, pods.pods[0], before))
+        sees_a_replacement(look, pods)
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
@@ -84,10 +82,8 @@ def test_a_watch_that_is_refused_for_a_moment_goes_on(client_of, plane, start_po
     plane.front.faults.add(Fault("watch", Action.ERROR, status=status, times=4, seconds=0))
     with client.look(client.cluster(pods.name)) as look:
         look.seen()
-        before = pods.uid(0)
-        pods.rest.ask("DELETE", pod_path(pods), {"gracePeriodSeconds": 1})
 
-        until(look, lambda seen: is_another(seen, pods.pods[0], before))
+        sees_a_replacement(look, pods)
 
 
 def test_half_an_event_is_no_event(client_of, plane, start_pods):
@@ -96,10 +92,8 @@ def test_half_an_event_is_no_event(client_of, plane, start_pods):
     plane.front.faults.add(Fault("watch pods", Action.RESET_AFTER, times=2))
     with client.look(client.cluster(pods.name)) as look:
         look.seen()
-        before = pods.uid(0)
-        pods.rest.ask("DELETE", pod_path(pods), {"gracePeriodSeconds": 1})
 
-        until(look, lambda seen: is_another(seen, pods.pods[0], before))
+        sees_a_replacement(look, pods)
 
 
 def test_an_api_server_may_be_restarted_under_a_look(client_of, plane, start_pods):
@@ -138,10 +132,8 @@ def test_a_silent_watch_is_taken_for_dead(client_of, plane, start_pods):
     plane.front.faults.add(Fault("watch pods", Action.HANG, times=1))
     with client.look(client.cluster(pods.name)) as look:
         look.seen()
-        before = pods.uid(0)
-        pods.rest.ask("DELETE", pod_path(pods), {"gracePeriodSeconds": 1})
 
-        until(look, lambda seen: is_another(seen, pods.pods[0], before))
+        sees_a_replacement(look, pods)
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -198,6 +190,13 @@ def test_a_look_ends_at_once_and_leaves_no_thread(client):
     with client.look(client.cluster("steady")) as look:
         look.seen()
     assert not [each for each in threading.enumerate() if each.name.startswith("follow-")]
+
+
+def sees_a_replacement(look, pods) -> None:
+    """Delete the first pod behind the look's back, and wait until it sees the next one."""
+    before = pods.uid(0)
+    pods.rest.ask("DELETE", pod_path(pods), {"gracePeriodSeconds": 1})
+    until(look, lambda seen: is_another(seen, pods.pods[0], before))
 
 
 def until(look, holds, within_s: float = 90.0) -> None:
