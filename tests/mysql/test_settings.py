@@ -206,6 +206,8 @@ def test_a_server_that_proves_nothing_is_refused(with_certificate, certificates,
         open_at(f"{server.url}?ssl_verify=true").facts()
     assert cipher(open_at(f"{server.url}?ssl_ca={ca}&ssl_verify=ca"))
     assert cipher(open_at(f"{server.url}?ssl_verify=false"))
+    # Left open, TLS is taken where it is offered, whatever it proves.
+    assert cipher(open_at(server.url))
 
 
 @pytest.mark.live("mysql")
