@@ -77,7 +77,11 @@ class CratePods:
             pod: {4200: node.port}
             for pod, node in zip(self.pods, self.crate.world.nodes, strict=True)
         }
-        runtime = Runtime(str(self._image.path), {"LAB_NODES": self.nodes.address}, ports)
+        # The nodes were up before their processes, and would answer a probe in their stead: killed
+        # then, a process would take no node with it.
+        runtime = Runtime(
+            str(self._image.path), {"LAB_NODES": self.nodes.address}, ports, self.nodes.holds
+        )
         self.kubelet = Kubelet(
             self.plane.kubelet_rest(),
             self.machines,
@@ -101,9 +105,6 @@ class CratePods:
             self.manifest,
         )
         self.wait_for("all pods Ready", self.all_ready, within_s)
-        # The nodes were up before their processes, and answer the probe: killed now, one of these
-        # would take no node with it.
-        self.wait_for("a process for every node", lambda: self.nodes.all_held, within_s)
         return self
 
     def stop(self) -> None:

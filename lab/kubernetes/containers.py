@@ -13,7 +13,7 @@ import signal
 import subprocess
 import time
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,11 +29,14 @@ class Runtime:
         environment: Beside what the pod says.
         ports: Where a container's port really is on this machine, by pod and port: each pod has
             one address of its own on a real network, and here all share one.
+        serves: Whether what answers at a pod's ports is the process of this pid: here a port
+            outlives its process, until somebody has noticed its end.
     """
 
     image: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
     ports: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
+    serves: Callable[[str, int], bool] = lambda _pod, _pid: True
 
     def port(self, pod: str, port: int) -> int:
         """Return where a pod's port is."""
@@ -64,6 +67,7 @@ class Container:
             "LAB_HTTP_PORT": str(runtime.port(meta["name"], 4200)),
         }
         self._hits, self._is_ready, self._next_probe = 0, False, 0.0
+        self._serves = False
         command = [*(self.spec.get("command") or ["crate"]), *(self.spec.get("args") or [])]
         self._process = self._popen(command)
 
@@ -118,6 +122,10 @@ class Container:
         probe = self.spec.get("readinessProbe")
         if not probe:
             return self._process.poll() is None
+        # Only until it does: afterwards what the probe says is true of nobody else.
+        self._serves = self._serves or self._runtime.serves(self.pod, self.pid)
+        if not self._serves:
+            return False
         if time.monotonic() < self._next_probe:
             return self._is_ready
         good = self._probe(probe, float(probe.get("timeoutSeconds") or 1))

@@ -60,11 +60,11 @@ class NodePort:
         with self._lock:
             self._nodes[pod] = node
 
-    @property
-    def all_held(self) -> bool:
-        """Whether every node has its process."""
+    def holds(self, pod: str, pid: int) -> bool:
+        """Whether this very process has the pod's node, and not the one before it."""
         with self._lock:
-            return set(self._nodes.values()) <= self._holders.keys()
+            holder = self._holders.get(self._nodes.get(pod, ""))
+            return holder is not None and holder.pid == pid
 
     def fail_starts(self, pod: str, times: int, code: int = 1) -> None:
         """Let the next processes of a pod end at once with this code."""
@@ -86,7 +86,8 @@ class NodePort:
             contextlib.suppress(OSError, ValueError, KeyError),
             connection.makefile("r", encoding="utf-8") as lines,
         ):
-            pod = str(json.loads(lines.readline())["pod"])
+            said = json.loads(lines.readline())
+            pod, holder.pid = str(said["pod"]), int(said["pid"])
             if (code := self._fails(pod)) is not None:
                 holder.tell({"exit": code})
                 return
@@ -149,6 +150,7 @@ class _Holder:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
+        self.pid = 0
         self.told = False
         self.gone = threading.Event()
 

@@ -58,8 +58,12 @@ class Upstream:
             lines = [f"{request.method} {request.target} HTTP/1.1"]
             lines.append(f"Host: {self._host}:{self._port}")
             lines += [f"{name}: {text}" for name, text in request.headers.items() if name != "host"]
-            sock.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
-            return Tunnel(sock, read_head(sock))
+            try:
+                sock.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
+                return Tunnel(sock, read_head(sock))
+            except BaseException:
+                sock.close()
+                raise
         except OSError as error:
             raise ApiError(503, "ServiceUnavailable", f"no API server: {error}") from error
 

@@ -21,9 +21,10 @@ def main() -> int:
         lab.sendall(b'{"signal": "TERM"}\n')
 
     signal.signal(signal.SIGTERM, asked_to_end)
-    lab.sendall(json.dumps({"pod": os.environ["POD_NAME"]}).encode() + b"\n")
-    with lab.makefile("r", encoding="utf-8") as said:
-        for line in said:
+    said = {"pod": os.environ["POD_NAME"], "pid": os.getpid()}
+    lab.sendall(json.dumps(said).encode() + b"\n")
+    with lab.makefile("r", encoding="utf-8") as answers:
+        for line in answers:
             answer = json.loads(line)
             if "exit" in answer:
                 return int(answer["exit"])
