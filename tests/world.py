@@ -249,7 +249,8 @@ class World:
 
 def ended(process: subprocess.Popen[str]) -> dict[str, Any]:
     """Wait for a run of its own and return what it printed last; {} where it was killed."""
-    out, err = process.communicate(timeout=120)
+    # Only an end to a hang: two runs at once on a busy machine have needed more than 120 s.
+    out, err = process.communicate(timeout=600)
     if process.returncode == -signal.SIGKILL:
         return {}
     lines = out.strip().splitlines()

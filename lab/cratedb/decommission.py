@@ -25,6 +25,7 @@ def decommission(world: World, user: str, name: object) -> Answer:
         if node.draining:
             return Answer()
         node.draining = True
+        world.drained.discard(node.id)
         world.drains[node.id] = world.drains.get(node.id, 0) + 1
         mine = world.drains[node.id]
         since = world.time
@@ -38,12 +39,14 @@ def decommission(world: World, user: str, name: object) -> Answer:
             if world.time - since >= timeout_s:
                 if not _exits_on_timeout(world):
                     node.draining = False
+                    world.drained.add(node.id)
                     return Answer()
                 break
             world.changed.wait(0.02)
             world.advance()
             if need in {"FULL", "PRIMARIES"}:
                 _move_away(world, node, everything=need == "FULL")
+        world.drained.add(node.id)
         _wait_for_requests(world, node, mine, world.time)
         return Answer()
 

@@ -25,6 +25,8 @@ class Entry:
     status: int | None = None
     code: int | None = None
     applied: bool = False
+    #: Action.LATE: its delay has begun, so who moves the clock now moves it towards its effect.
+    delayed: bool = False
 
     def shown(self) -> dict[str, Any]:
         """Return it for the control API."""

@@ -82,6 +82,7 @@ def _late(handler: Handler, rule: Fault, entry: Entry, request: dict[str, Any]) 
 
     with engine.world.lock:
         engine.world.after(rule.seconds, apply)
+        entry.delayed = True
     _hold(handler)
 
 

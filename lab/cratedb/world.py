@@ -68,6 +68,8 @@ class World:
         self.jobs: dict[str, Job] = {}
         #: How often each node began to drain or died: an older drain must not end a newer life.
         self.drains: dict[str, int] = {}
+        #: Nodes whose last drain is through; whoever asked for it hears so a moment later.
+        self.drained: set[str] = set()
         #: Nodes whose drain hangs although they are empty (the counter of requests is spoilt).
         self.hung: set[str] = set()
         self.master_timeout_s = 30.0

@@ -370,9 +370,10 @@ def test_nobody_there_is_worth_another_try(client_of, closed_url):
 def test_a_silent_host_does_not_hide_the_others(serve, client_of):
     good, mute = serve(catalog(IDENTITY), choose=True), serve(silence)
 
-    connected = client_of(mute.url, good.url, timeout_s=0.5).connect()
+    # The good one has to answer within it, too, on a machine that is busy.
+    connected = client_of(mute.url, good.url, timeout_s=3).connect()
 
-    assert "within 0.5 s" in connected.unreachable[mute.url]
+    assert "within 3 s" in connected.unreachable[mute.url]
 
 
 def test_a_cluster_that_answers_with_nothing_is_worth_another_try(client_with):

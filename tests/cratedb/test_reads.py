@@ -147,6 +147,7 @@ def test_a_question_ends_at_its_deadline(fault, serve, client_of):
         client_of(server.url, timeout_s=0.5).read(ASK)
 
     assert time.monotonic() - started < A_WHOLE_DRIP_S
+    assert server.has_received(1)
     assert len(server.requests) == 1
 
 

@@ -315,10 +315,14 @@ def test_a_statement_with_nul_is_not_sent(lab, connect):
 
 def test_an_interrupted_wait_leaves_no_half_used_connection(lab):
     source = Materialize(DatabaseSettings.from_url(lab.url))
-    lab.faults.add(Fault(match="^SHOW cluster", action=Action.HANG, times=1))
+    asked = threading.Event()
+    hangs = Fault("^SHOW cluster", Action.HANG, times=1, before=lambda _: asked.set())
+    lab.faults.add(hangs)
     main = threading.main_thread()
 
     def press() -> None:
+        # Not while it connects: it is the wait for an answer that is interrupted.
+        asked.wait(PATIENCE_S)
         time.sleep(0.5)
         signal.pthread_kill(main.ident or 0, signal.SIGINT)
 

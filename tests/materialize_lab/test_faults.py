@@ -322,4 +322,5 @@ def test_a_client_that_says_rubbish_harms_nobody_else(lab, connect):
                     pass
 
     assert connect(lab).execute("SELECT 1").fetchone() == (1,)
-    assert all(t.is_alive() for t in threading.enumerate())
+    # By name: the threads of those clients are just ending.
+    assert {"lab-mz", "lab-mz-clock"} <= {thread.name for thread in threading.enumerate()}

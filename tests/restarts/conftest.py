@@ -12,10 +12,11 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import dagster as dg
 import pytest
 
 from lab.cratedb import LabCrateDB
+from lab.faults import Action, Fault
 from lab.kubernetes import manifests
 from lab.kubernetes.cluster import CratePods
 from lab.kubernetes.plane import Plane
@@ -250,6 +252,25 @@ class Restarter(Caretaker):
         assert world.settings == SETTINGS
         with self.store as store:
             assert store.open_restarts() == []
+
+
+@contextmanager
+def held_before_its_drain(world: World, *, drained: bool) -> Iterator[None]:
+    """Let no drain begin within: what is done to a run then does not come too late on a busy day.
+
+    Behind it what has waited is `drained`, or was never asked for.
+    """
+    done = threading.Event()
+
+    def hold(_: object) -> None:
+        done.wait(PATIENCE_S)
+
+    action = Action.WATCH if drained else Action.RESET_BEFORE
+    world.crate.faults.add(Fault("^ALTER CLUSTER DECOMMISSION", action, before=hold))
+    try:
+        yield
+    finally:
+        done.set()
 
 
 def restarts_of(pod: dict[str, Any] | None) -> int:

@@ -25,7 +25,13 @@ from lab.kubernetes.cluster import CratePods
 from resources.state_store import StateStore
 from tests.console.conftest import wait_for_line
 from tests.planes import plane_of
-from tests.restarts.conftest import PATIENCE_S, SETTINGS, Restarter, World
+from tests.restarts.conftest import (
+    PATIENCE_S,
+    SETTINGS,
+    Restarter,
+    World,
+    held_before_its_drain,
+)
 from tests.restarts.witness import Witness
 
 Report = dict[str, Any]
@@ -390,8 +396,7 @@ def started(caretaker, world, *before: str, after: str = "") -> tuple[Restarter,
     """Start the restart of one pod from a shell of its own, which waits for its stdin to end."""
     command = caretaker(world, address=False)
     words = [*before, sys.executable, "-m", "console.main", "restart", world.name]
-    config = command.config(statement_timeout_s=5.0)
-    words += ["--pod", world.pod(0), "--config", config, "--output", "json"]
+    words += ["--pod", world.pod(0), "--config", command.config(), "--output", "json"]
     process = subprocess.Popen(
         ["sh", "-c", f"{shlex.join(words)} {after}"],
         cwd=command.folder,
@@ -419,9 +424,10 @@ def test_a_restart_under_nohup_goes_on_when_its_shell_ends(manual, caretaker):
 
 
 def test_a_terminal_that_is_closed_is_a_stop_and_nothing_stays_set(manual, caretaker):
-    command, process = started(caretaker, manual, "exec")
+    with held_before_its_drain(manual, drained=True):
+        command, process = started(caretaker, manual, "exec")
 
-    os.killpg(process.pid, signal.SIGHUP)
+        os.killpg(process.pid, signal.SIGHUP)
 
     command.assert_stopped(process, manual)
 

@@ -153,6 +153,8 @@ def test_without_exec_an_address_is_enough_for_the_doctor_and_to_close_a_ticket(
 
 def test_a_restart_that_may_not_list_events_goes_on_and_says_so_once(governed, command, missing):
     need = replace(of("list", "events"), namespace=governed.pods.namespace)
+    # Events say why a deleted pod does not come back; one that ended before is not deleted.
+    governed.crate.world.exit_delay_s = 60.0
     with missing(need):
         run = command.restart(governed, "--pod", governed.pod(2))
 

@@ -30,7 +30,7 @@ from resources.state_store import StateStore
 from resources.state_store.resource import StateStoreResource
 from sensors.decommission import restart_open_tickets
 from tests.console.conftest import wait_for_line
-from tests.restarts.conftest import SETTINGS
+from tests.restarts.conftest import SETTINGS, held_before_its_drain
 from tests.restarts.witness import Witness
 
 #: Of no process.
@@ -138,10 +138,11 @@ def test_a_run_that_an_operator_marked_as_canceled_is_not_resumed(start, caretak
     """Killed with it, it could not write that down; what it had set is put back all the same."""
     world = start()
     command = caretaker(world)
-    process = command.start("restart", world.name, "--config", command.config())
-    wait_for_line(process, "Executing manual decommission SQL 2/")
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    with held_before_its_drain(world, drained=False):
+        process = command.start("restart", world.name, "--config", command.config())
+        wait_for_line(process, "Executing manual decommission SQL 2/")
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
     with command.store as store, dg.DagsterInstance.from_config(str(home)) as instance:
         (left,) = store.open_restarts()
         run = instance.get_run_by_id(left.owner.run_id)
@@ -195,10 +196,12 @@ def test_only_a_dead_run_that_an_operator_had_terminated_is_not_resumed(home, sh
 def test_ctrl_c_puts_back_and_begins_no_further_pod(start, caretaker):
     world = start()
     command = caretaker(world)
-    process = command.start("restart", world.name, "--config", command.config(), "--output", "json")
-    wait_for_line(process, "Executing manual decommission SQL 4/")
+    given = ("restart", world.name, "--config", command.config(), "--output", "json")
+    with held_before_its_drain(world, drained=True):
+        process = command.start(*given)
+        wait_for_line(process, "Executing manual decommission SQL 4/")
 
-    os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)
 
     command.assert_stopped(process, world)
     assert len(world.replaced) <= 1

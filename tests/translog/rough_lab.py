@@ -28,7 +28,7 @@ _EPOCH = 1_700_000_000.0
 
 #: Real seconds for which a client waits where no answer will ever come.
 _IN_VAIN_S = 0.15
-_SILENT = {Action.HANG, Action.LATE}
+SILENT = {Action.HANG, Action.LATE}
 
 USER = "caretaker"
 GRANTS = ("DQL ON SCHEMA sys", "DDL ON SCHEMA doc")
@@ -246,7 +246,7 @@ class RoughLab:
     def patience(self, sql: str) -> float | None:
         """How long a client waits for this change: shortly where no answer will come."""
         rule = self.next_rule(sql)
-        return _IN_VAIN_S if rule is not None and rule.action in _SILENT else None
+        return _IN_VAIN_S if rule is not None and rule.action in SILENT else None
 
     def next_rule(self, sql: str) -> Fault | None:
         """The rule that will meet this statement."""
@@ -257,10 +257,17 @@ class RoughLab:
                 return rule
         return None
 
-    def wait_until_applied(self, entry: Entry) -> None:
-        """A client that hung up does not stop what was sent."""
-        deadline = time.monotonic() + 30
-        while entry.status is None and time.monotonic() < deadline:
+    def wait_until_taken_in(self, number: int) -> None:
+        """A client that hung up does not stop what was sent: the journal's entry of this number.
+
+        Until it was carried out, or its delay has begun: the clock must not move before.
+        """
+        journal, deadline = self.cratedb.journal, time.monotonic() + 30
+        while time.monotonic() < deadline:
+            if len(journal) > number:
+                entry = journal[number]
+                if entry.delayed or entry.status is not None:
+                    return
             time.sleep(0.005)
 
     def break_store(self, table: str, what: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ import pytest
 from caretaker.translog.outcome import ResetOutcome
 from ops.owners import death_seen_from, owner_of
 from resources import process
+from tests.translog.dagster_here import in_time
 from tests.world import ended, refuses_to_start
 
 COMPLETED, SKIPPED = ResetOutcome.COMPLETED, ResetOutcome.SKIPPED
@@ -37,8 +39,11 @@ def test_of_two_runs_that_begin_at_the_same_moment_one_works(world):
     table = world.table("doc.metrics")
     both = threading.Barrier(2)
     world.fault(LAST_QUESTION, times=2, before=lambda _: both.wait(60))
+    runs: list[subprocess.Popen[str]] = []
+    # Whoever comes for the lock when the first is through finds it free, and nothing left to do.
+    world.on_zero(before=lambda _: in_time(lambda: any(run.poll() is not None for run in runs)))
 
-    runs = [world.start(), world.start(percentage=190)]
+    runs += [world.start(), world.start(percentage=190)]
     with ThreadPoolExecutor(2) as pool:
         printed = list(pool.map(ended, runs))
 

@@ -147,7 +147,8 @@ def test_the_ticket_of_a_run_that_lives_is_not_touched(world):
         asked.append(ended(world.start("translog_restore", ticket_ids=[ticket.id])))
         table.leases_stuck = False
 
-    world.statement_timeout_s = 60
+    # Both take their time on a busy machine, and the one that asked must not give up meanwhile.
+    world.statement_timeout_s = 600
     world.fault(NUDGE, times=1, before=meanwhile)
 
     run = world.reset()
