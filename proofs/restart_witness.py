@@ -23,19 +23,23 @@ class Life:
     """What was seen of one pod's name.
 
     Attributes:
-        lives: Every incarnation whose process ran: UID and restart count.
+        lives: Every incarnation whose process ran: UID and restart count. Not one that was first
+            told of when its pod was on its way out: the kubelet had begun it in the moment of the
+            delete, which nobody could see (a status follows the start), and its node never joined.
         ready: Those that were Ready once.
+        departures: How often its node died or left, in the lab's own memory.
         out: On its way out, not there, or not Ready since it began.
     """
 
     lives: set[tuple[str, int]] = field(default_factory=set)
     ready: set[tuple[str, int]] = field(default_factory=set)
+    departures: int = 0
     out: bool = True
 
     @property
     def restarts(self) -> int:
-        """How often it became another one, or began again in place."""
-        return len(self.lives) - 1
+        """How often it became another one, began again in place, or its node went."""
+        return max(len(self.lives) - 1, self.departures)
 
 
 class Witness:
@@ -110,13 +114,14 @@ class Witness:
             for each in status.get("containerStatuses") or []
             if "running" in (each.get("state") or {})
         ]
-        life.lives.update(running)
+        gone = what == "DELETED" or bool(meta.get("deletionTimestamp"))
+        if not gone:
+            life.lives.update(running)
         if any(
             each["type"] == "Ready" and each["status"] == "True"
             for each in status.get("conditions") or []
         ):
             life.ready.update(running)
-        gone = what == "DELETED" or bool(meta.get("deletionTimestamp"))
         life.out = gone or not running or not life.ready.issuperset(running)
 
     def _count(self) -> None:
@@ -126,16 +131,19 @@ class Witness:
     # --- nodes ------------------------------------------------------------------------------------
 
     def _sample(self) -> None:
-        world, draining = self._pods.crate.world, set[str]()
+        world, draining, dead = self._pods.crate.world, set[str](), set[str]()
         while not self._stop.wait(_EVERY_S):
             with world.lock:
+                ended = {node.hostname for node in world.nodes if not node.alive}
                 out = [node.hostname for node in world.nodes if not node.alive or node.draining]
                 now = {node.hostname for node in world.nodes if node.draining}
                 self.missing = max(self.missing, of_cluster(world).missing)
             self.most_nodes_out = max(self.most_nodes_out, out, key=len)
             for began in now - draining:
                 self._drain_begins(began)
-            draining = now
+            for left in ended - dead:
+                self.lives[left].departures += 1
+            draining, dead = now, ended
 
     def _drain_begins(self, name: str) -> None:
         """See that every other pod is there when a node begins to drain."""

@@ -66,6 +66,9 @@ class Witness:
     def _look(self) -> None:
         for name, seen in self._incarnations.items():
             found: dict[str, Any] = self._pods.pod(name) or {}
+            if (found.get("metadata") or {}).get("deletionTimestamp"):
+                # A container that the kubelet began in the moment of the delete: nobody could see.
+                continue
             for status in (found.get("status") or {}).get("containerStatuses") or []:
                 if "running" in (status.get("state") or {}):
                     seen.add((found["metadata"]["uid"], int(status.get("restartCount") or 0)))
