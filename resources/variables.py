@@ -1,4 +1,4 @@
-"""Environment variables behind a resource's fields: bound by name, or as they are now."""
+"""Environment variables behind a resource's fields, bound by name."""
 
 from __future__ import annotations
 

@@ -131,13 +131,6 @@ class FaultyServer:
         """What was sent, in order."""
         return [request.stmt for request in self.requests]
 
-    def has_received(self, count: int) -> bool:
-        """Wait until so many have arrived: a client that gives up may be ahead of our threads."""
-        deadline = time.monotonic() + 60
-        while len(self.requests) < count and time.monotonic() < deadline:
-            time.sleep(0.01)
-        return len(self.requests) >= count
-
     def close(self) -> None:
         """Refuse every further connection."""
         # shutdown, too: a thread blocked in accept() keeps the port open after close()

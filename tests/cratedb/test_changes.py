@@ -32,6 +32,7 @@ from tests.cratedb.faulty_server import (
     rows,
     silence,
 )
+from tests.waiting import in_time
 
 ZERO = set_replicas(TableRef("doc", "metrics"), "0")
 
@@ -79,7 +80,8 @@ def test_what_was_sent_and_not_clearly_answered_is_unknown_and_not_sent_again(
     assert server.url in str(unknown.value)
     assert unknown.value.target == ZERO.target
     assert unknown.value.hint
-    assert server.has_received(1)
+    # A client that gives up may be ahead of the server's threads.
+    in_time(lambda: server.requests, 60)
     time.sleep(0.05)
     assert (len(server.requests), len(other.requests)) == (1, 0)
 

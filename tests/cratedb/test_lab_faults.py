@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +14,7 @@ from lab.faults import Action, Fault
 from resources.cratedb.client import CrateDBClient
 from resources.cratedb.settings import CrateDBSettings
 from resources.sql.cratedb import flush, set_replicas
+from tests.waiting import in_time
 
 METRICS = TableRef("doc", "metrics")
 ZERO = set_replicas(METRICS, "0")
@@ -40,14 +40,6 @@ def sent_in_vain(client) -> None:
         client.change(ZERO, timeout_s=1)
 
 
-def wait_until(holds) -> None:
-    """A client that gives up may be ahead of the lab's threads."""
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def zeros(lab) -> int:
     return sum(entry.stmt.startswith("ALTER TABLE") for entry in lab.journal)
 
@@ -68,7 +60,8 @@ def test_a_change_that_landed_without_an_answer_is_unknown_and_landed_once(actio
 
     sent_in_vain(client)
 
-    wait_until(lambda: any(entry.applied for entry in lab.journal))
+    # A client that gives up may be ahead of the lab's threads.
+    in_time(lambda: any(entry.applied for entry in lab.journal), 60)
     assert zeros(lab) == 1
     assert client.observe(METRICS).number_of_replicas == "0"
 
@@ -78,7 +71,7 @@ def test_a_change_that_lands_late_is_seen_by_looking(lab, client):
 
     sent_in_vain(client)
 
-    wait_until(lambda: any(entry.delayed for entry in lab.journal))
+    in_time(lambda: any(entry.delayed for entry in lab.journal), 60)
     assert client.observe(METRICS).number_of_replicas == "0-1"
     lab.advance(600)
     assert client.observe(METRICS).number_of_replicas == "0"

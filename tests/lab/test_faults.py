@@ -14,6 +14,7 @@ import pytest
 
 from lab.control import ControlServer, LabControl, LabUnreachableError
 from lab.faults import Action, Fault, from_json
+from tests.waiting import in_time
 
 ZERO = "ALTER TABLE doc.t SET (number_of_replicas = 0)"
 
@@ -26,13 +27,6 @@ def ask(lab, wire):
 
 def replicas(lab):
     return lab.table("doc.t").number_of_replicas
-
-
-def wait_until(holds):
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def send_raw(lab, stmt, timeout, *, to_the_end=False):
@@ -77,7 +71,7 @@ def test_reset_after_has_applied(ask, lab):
 def test_hang_applies_and_never_answers(ask, lab):
     lab.faults.add(Fault(match="(?i)^alter", action=Action.HANG))
     assert send_raw(lab, ZERO, timeout=0.4) is None
-    wait_until(lambda: replicas(lab) == "0")
+    in_time(lambda: replicas(lab) == "0", 60)
     assert ask("SELECT 1").status == 200
 
 
@@ -85,7 +79,7 @@ def test_hang_applies_and_never_answers(ask, lab):
 def test_late_applies_when_the_client_has_long_given_up(lab):
     lab.faults.add(Fault(match="(?i)^alter", action=Action.LATE, seconds=600.0))
     assert send_raw(lab, ZERO, timeout=0.2) is None
-    wait_until(lambda: lab.journal)
+    in_time(lambda: lab.journal, 60)
     assert replicas(lab) == "1"
 
     def landed():
@@ -93,7 +87,7 @@ def test_late_applies_when_the_client_has_long_given_up(lab):
         return replicas(lab) == "0"
 
     # It is in the journal a moment before its delay begins.
-    wait_until(landed)
+    in_time(landed, 60)
     assert lab.journal[-1].applied
 
 

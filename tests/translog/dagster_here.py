@@ -9,15 +9,15 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lab.dagster_api import DagsterAPI, DagsterAPIError
 from lab.supervisor import accepts
+from tests.waiting import in_time
 from tests.world import ROOT
 
 LOCATION = "caretaker"
@@ -41,15 +41,6 @@ mutation ($runs: [String!]!, $policy: TerminateRunPolicy!) {
   terminateRuns(runIds: $runs, terminatePolicy: $policy) { __typename }
 }
 """
-
-
-def in_time(condition: Callable[[], Any], within_s: float = 180.0) -> Any:
-    """Return what the condition came to, once it is true; fail where it never is."""
-    deadline = time.monotonic() + within_s
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.1)
-    return found
 
 
 class Page:

@@ -14,7 +14,7 @@ import pytest
 from caretaker.translog.outcome import ResetOutcome
 from ops.owners import death_seen_from, owner_of
 from resources import process
-from tests.translog.dagster_here import in_time
+from tests.waiting import in_time
 from tests.world import ended, refuses_to_start
 
 COMPLETED, SKIPPED = ResetOutcome.COMPLETED, ResetOutcome.SKIPPED

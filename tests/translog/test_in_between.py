@@ -16,8 +16,8 @@ from ops.preflight import why_not_to_begin
 from ops.reset import Reset
 from resources.state_store import OutcomeRow
 from tests.translog.abandoned import left_at_zero, silent
-from tests.translog.dagster_here import in_time
 from tests.translog.steps import STEPS, hands_in, journey_to
+from tests.waiting import in_time
 from tests.world import NUDGE, SET_REPLICAS
 
 COMPLETED, SKIPPED = ResetOutcome.COMPLETED, ResetOutcome.SKIPPED

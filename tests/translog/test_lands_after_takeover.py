@@ -9,7 +9,7 @@ import pytest
 
 from lab.faults import Action
 from resources.clock import Clock
-from tests.translog.dagster_here import in_time
+from tests.waiting import in_time
 from tests.world import ended
 
 #: Seconds of the lab's time that only `advance` lets pass.

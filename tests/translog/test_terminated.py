@@ -16,7 +16,8 @@ from lab.cratedb import LabCrateDB
 from lab.cratedb.handles import Handle
 from lab.faults import Fault
 from resources.state_store import StateStore
-from tests.translog.dagster_here import ENDED, dagster_in, in_time
+from tests.translog.dagster_here import ENDED, dagster_in
+from tests.waiting import in_time
 from tests.world import SET_REPLICAS
 
 TABLE_READ = "information_schema.tables"

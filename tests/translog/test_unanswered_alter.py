@@ -7,8 +7,8 @@ import pytest
 from caretaker.translog.model import ResetState, TableRef
 from caretaker.translog.outcome import ResetOutcome
 from lab.faults import Action
-from tests.translog.dagster_here import in_time
 from tests.translog.steps import carried
+from tests.waiting import in_time
 
 #: What a run says while it waits for an ALTER without an answer.
 WATCHING = "may still land"
